@@ -1,0 +1,190 @@
+"""REST messages about datasets, versions, splits, items and imports (snake_case).
+
+Storage of a version (keys under ``names.version_prefix``; all objects immutable):
+
+- ``shards/00000.tar`` ...: uncompressed tar, members ``<item_id>.<ext>`` (WebDataset-readable).
+- ``manifest.parquet``: item_id str, name str, shard int32, offset int64 (of the file's bytes
+  inside the tar), size int64, sha256 str, width int32, height int32, format str; sorted by item_id.
+- ``labels.parquet``: item_id str, class_id int32, label str, source str (human, grid, duplicate,
+  propagated, auto, auto-uncertified, imported), annotation_id str, round int32, model_sha256 str,
+  score float64, certificate_id str, schema_version int32, time str; sorted by item_id; only
+  labelled items have a row.
+- ``splits/<name>.parquet``: item_id str, part str, truth int32 (class id, -1 = none).
+
+item_id = first 16 hex digits of sha256(name NUL sha256 of the stored bytes). A version that adds
+labels reuses its parent's shards and manifest by key.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from quintile.core.meta import Message, Name
+
+LabelSource = Literal[
+    "human", "grid", "duplicate", "propagated", "auto", "auto-uncertified", "imported"
+]
+
+
+class DatasetCreate(Message):
+    """Body of POST datasets."""
+
+    name: Name
+    description: str = Field(default="", max_length=1024)
+
+
+class DatasetView(Message):
+    """One dataset with its newest version (0 = none yet)."""
+
+    name: str
+    uid: str
+    description: str
+    newest_version: int
+    items: int
+    created: str
+
+
+class ClassInfo(Message):
+    """A class: stable id, name."""
+
+    id: int
+    name: str
+
+
+class VersionView(Message):
+    """One immutable version."""
+
+    dataset: str
+    dataset_uid: str
+    version: int
+    parent: int | None
+    digest: str
+    items: int
+    labelled: int
+    bytes: int
+    classes: list[ClassInfo]
+    label_sources: dict[str, int]
+    manifest_key: str
+    manifest_sha256: str
+    labels_key: str
+    labels_sha256: str
+    origin: str
+    created: str
+
+
+class SplitCreate(Message):
+    """Body of POST splits: named parts by fraction or count; the rest goes to ``rest``.
+
+    ``truth``: CSV text ``name,label`` that gives true labels (for stratifying and for evaluation);
+    truth is kept for the parts listed in ``keep_truth`` only.
+    """
+
+    name: Name
+    seed: int = 0
+    parts: dict[str, str] = Field(min_length=1, max_length=16)
+    rest: str = "train"
+    stratified: bool = True
+    truth: str = Field(default="", max_length=64 * 1024 * 1024)
+    keep_truth: list[str] = Field(default_factory=list)
+
+
+class SplitView(Message):
+    """One split of a version: counts by part; which parts carry true labels."""
+
+    name: str
+    seed: int
+    stratified: bool
+    parts: dict[str, int]
+    truth_parts: list[str]
+    key: str
+
+
+class ItemView(Message):
+    """One item; ``label`` is None while unlabelled."""
+
+    item_id: str
+    name: str
+    width: int
+    height: int
+    size: int
+    sha256: str
+    format: str
+    label: str | None = None
+    source: str | None = None
+    score: float | None = None
+
+
+class RejectedFile(Message):
+    """A file or row that an import left out."""
+
+    name: str
+    row: int | None = None
+    reason: str
+    message: str
+
+
+class ImportCreate(Message):
+    """Body of POST imports: an uploaded source becomes a new version.
+
+    ``kind``: zip (folders are class names when ``labels_from`` is folders), csv (zip of images
+    plus ``manifest`` CSV text with columns file[,label]), numpy (npz with ``images`` [N,H,W] or
+    [N,H,W,3] uint8 and optional ``labels`` [N] int or str, ``names`` [N]). A local folder is
+    zipped by SDK and CLI while it is sent.
+    """
+
+    upload_id: str
+    kind: Literal["zip", "csv", "numpy"]
+    labels_from: Literal["none", "folders", "manifest"] = "none"
+    manifest: str = Field(default="", max_length=64 * 1024 * 1024)
+    classes: list[str] = Field(default_factory=list, max_length=1000)
+
+
+class ImportView(Message):
+    """Progress and result of an import; ``version`` is set when it succeeded."""
+
+    id: str
+    dataset: str
+    state: Literal["queued", "running", "succeeded", "failed"]
+    done: int
+    total: int
+    imported: int
+    rejected: list[RejectedFile]
+    rejected_total: int
+    version: int | None
+    problem: str
+
+
+class UploadView(Message):
+    """A resumable upload: the next byte offset that the server expects."""
+
+    id: str
+    offset: int
+    size: int
+    complete: bool
+
+
+class LabelRow(Message):
+    """One row of a label table, in an NDJSON body that makes a new version."""
+
+    item_id: str
+    label: str
+    source: LabelSource
+    annotation_id: str = ""
+    round: int = 0
+    model_sha256: str = ""
+    score: float = 1.0
+    certificate_id: str = ""
+    schema_version: int = 1
+    time: str = ""
+
+
+class VersionCreate(Message):
+    """First line of the NDJSON body of POST versions; ``idempotency_key`` as job uid + version."""
+
+    parent: Annotated[int, Field(ge=1)]
+    version: int | None = None
+    classes: list[str]
+    origin: str = ""
+    idempotency_key: str

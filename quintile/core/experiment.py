@@ -1,0 +1,321 @@
+"""The Experiment resource: what to train, on which data, how wide. And its Trial.
+
+Users write Experiments (kubectl, REST, SDK, CLI); the reconciler makes one Trial per set of
+hyperparameters. Field meanings: research of the design, ``docs/reference``; rules across fields
+are the validators here and, for the API server, CEL declared beside them in ``core.crd``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, StringConstraints, model_validator
+
+from quintile.core.meta import (
+    API_VERSION,
+    Condition,
+    Decimal,
+    Name,
+    ObjectMeta,
+    Short,
+    Text,
+    Wire,
+)
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
+TrialPhase = Literal[
+    "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
+]
+TERMINAL: frozenset[str] = frozenset({"Succeeded", "Failed", "Stopped"})
+RESERVED_ENV = ("QUINTILE_", "HOROVOD_", "PET_", "OMPI_", "TF_CONFIG")
+
+
+class Parameter(Wire):
+    """One hyperparameter; the value is text and the program gives it a type."""
+
+    name: Short
+    value: Annotated[str, StringConstraints(max_length=4096)]
+
+
+class EnvVar(Wire):
+    """One environment variable for the ranks."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+    value: Text
+
+
+class DatasetRef(Wire):
+    """Which dataset version to read, and which parts of which split.
+
+    ``sources`` and ``minConfidence`` narrow the training labels by provenance; empty = all.
+    """
+
+    name: Name
+    version: Annotated[int, Field(ge=1)]
+    split: Name | None = None
+    train: Short = "train"
+    evaluate: Short = "test"
+    sources: list[Short] = Field(default_factory=list, max_length=16)
+    min_confidence: Decimal | None = None
+
+
+class Builtin(Wire):
+    """A model of ours for a task of ours; hyperparameters tune it."""
+
+    task: Literal["classification"] = "classification"
+    model: Literal["resnet8", "resnet18", "resnet34", "resnet50"] = "resnet8"
+
+
+class Functions(Wire):
+    """User functions in a code bundle: a cloudpickle made by the SDK, opened only by the ranks."""
+
+    bundle: Sha256
+    task: Literal["classification"] = "classification"
+
+
+class Script(Wire):
+    """A script in a code bundle, run as ``__main__``."""
+
+    bundle: Sha256
+    entry: Text
+    args: list[Text] = Field(default_factory=list, max_length=256)
+
+
+class LabelingRound(Wire):
+    """The compute of one labeling round; program ``quintile_trainer.rounds``.
+
+    ``step``: ``embed`` makes features and the cold-start order, ``learn`` trains, scores and
+    selects, ``finalise`` drafts the certificate.
+    """
+
+    job: Name
+    job_uid: Short
+    number: Annotated[int, Field(ge=0)]
+    step: Literal["embed", "learn", "finalise"]
+    manifest_key: Text
+    manifest_sha256: Sha256
+
+
+class EstimatorSpec(Wire):
+    """What runs: exactly one of the blocks."""
+
+    builtin: Builtin | None = None
+    functions: Functions | None = None
+    script: Script | None = None
+    labeling_round: LabelingRound | None = None
+    env: list[EnvVar] = Field(default_factory=list, max_length=128)
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        blocks = [
+            name
+            for name in ("builtin", "functions", "script", "labeling_round")
+            if getattr(self, name) is not None
+        ]
+        if len(blocks) != 1:
+            raise ValueError(
+                "exactly one of builtin, functions, script, labelingRound is expected, "
+                f"got {len(blocks)}"
+            )
+        for variable in self.env:
+            if variable.name.startswith(RESERVED_ENV):
+                raise ValueError(f"env name {variable.name!r} is reserved; choose another name")
+        return self
+
+
+class Workers(Wire):
+    """How many worker processes; ``min``/``max`` only for elastic runs."""
+
+    replicas: Annotated[int, Field(ge=1, le=1024)] = 1
+    min: Annotated[int, Field(ge=1, le=1024)] | None = None
+    max: Annotated[int, Field(ge=1, le=1024)] | None = None
+
+
+class ParameterServers(Wire):
+    """How many parameter servers (mode ``ps``)."""
+
+    replicas: Annotated[int, Field(ge=0, le=256)] = 0
+
+
+class Resources(Wire):
+    """What one worker may use: quantities as in Kubernetes (``500m``, ``2Gi``)."""
+
+    cpu: Short | None = None
+    memory: Short | None = None
+    gpu: Annotated[int, Field(ge=0, le=16)] = 0
+
+
+class RunSpec(Wire):
+    """How the run is spread over processes."""
+
+    mode: Mode = "auto"
+    workers: Workers = Workers()
+    ps: ParameterServers = ParameterServers()
+    use_gpu: bool = False
+    resources: Resources = Resources()
+    run_eval: bool = True
+    deterministic: bool = False
+
+    @model_validator(mode="after")
+    def _shape(self) -> Self:
+        if self.mode == "ps" and self.ps.replicas == 0:
+            raise ValueError("mode ps needs ps.replicas >= 1, got 0")
+        if self.mode not in ("ps", "auto") and self.ps.replicas > 0:
+            raise ValueError(f"ps.replicas is {self.ps.replicas} but mode is {self.mode}, not ps")
+        if self.mode == "single" and self.workers.replicas != 1:
+            raise ValueError(
+                f"mode single runs one worker, got workers.replicas {self.workers.replicas}"
+            )
+        low, high = self.workers.min, self.workers.max
+        if low is not None and low > self.workers.replicas:
+            raise ValueError(f"workers.min {low} is above replicas {self.workers.replicas}")
+        if high is not None and high < self.workers.replicas:
+            raise ValueError(f"workers.max {high} is below replicas {self.workers.replicas}")
+        return self
+
+
+class CheckpointSpec(Wire):
+    """When state is saved and where a restart begins."""
+
+    every_steps: Annotated[int, Field(ge=1)] = 500
+    keep_last: Annotated[int, Field(ge=1, le=100)] = 2
+    keep_best: Annotated[int, Field(ge=0, le=100)] = 1
+    resume: Literal["Auto", "Never"] = "Auto"
+    grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 60
+
+
+class TelemetrySpec(Wire):
+    """What the ranks report, and when silence counts as a stall (0 = never)."""
+
+    summary_every_steps: Annotated[int, Field(ge=1)] = 100
+    progress_timeout_seconds: Annotated[int, Field(ge=0)] = 600
+
+
+class FailureSpec(Wire):
+    """How often a trial may restart before it fails."""
+
+    max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
+    max_in_place_restarts: Annotated[int, Field(ge=0, le=1000)] = 10
+
+
+class ExperimentSpec(Wire):
+    """What the user asked for; immutable but for ``suspend``."""
+
+    description: Text = ""
+    dataset: DatasetRef | None = None
+    estimator: EstimatorSpec
+    hparams: list[Parameter] = Field(default_factory=list, max_length=100)
+    run: RunSpec = RunSpec()
+    checkpoint: CheckpointSpec = CheckpointSpec()
+    telemetry: TelemetrySpec = TelemetrySpec()
+    failure: FailureSpec = FailureSpec()
+    queue: Name | None = None
+    runtime: Name | None = None
+    active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
+    suspend: bool = False
+    managed_by: Short = "quintile.dev/default"
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [parameter.name for parameter in self.hparams]
+        doubled = sorted({name for name in names if names.count(name) > 1})
+        if doubled:
+            raise ValueError(f"hparams holds {', '.join(doubled)} more than once")
+        return self
+
+
+class Progress(Wire):
+    """How far a run is; metrics as decimal text."""
+
+    percent: Annotated[int, Field(ge=0, le=100)] = 0
+    step: int = 0
+    total_steps: int = 0
+    eta_seconds: int | None = None
+    metrics: list[Parameter] = Field(default_factory=list, max_length=16)
+    updated_time: str = ""
+
+
+class LastFailure(Wire):
+    """The failure that caused the newest restart or the end."""
+
+    role: Short = ""
+    rank: int = -1
+    exit_code: int | None = None
+    reason: Short = ""
+    message: Text = ""
+    time: str = ""
+
+
+class CheckpointRef(Wire):
+    """A committed checkpoint: object key of its manifest, and its step."""
+
+    key: Text
+    step: int
+    time: str = ""
+
+
+class ExperimentStatus(Wire):
+    """What the reconciler observed; ``phase`` is derived from the conditions, for people."""
+
+    observed_generation: int = 0
+    phase: TrialPhase = "Pending"
+    reason: Short = ""
+    message: Text = ""
+    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    trials: list[Short] = Field(default_factory=list, max_length=1000)
+    mode: Mode | None = None
+    progress: Progress = Progress()
+    restarts: int = 0
+    start_time: str = ""
+    completion_time: str = ""
+
+
+class Experiment(Wire):
+    """One training request of a user."""
+
+    api_version: Literal["quintile.dev/v1alpha1"] = API_VERSION
+    kind: Literal["Experiment"] = "Experiment"
+    metadata: ObjectMeta
+    spec: ExperimentSpec
+    status: ExperimentStatus | None = None
+
+
+class TrialSpec(Wire):
+    """One set of hyperparameters of an Experiment, complete, so that a plan needs nothing else."""
+
+    experiment: Name
+    experiment_uid: Short
+    number: Annotated[int, Field(ge=0)] = 0
+    hparams: list[Parameter] = Field(default_factory=list, max_length=100)
+    template: ExperimentSpec
+
+
+class TrialStatus(Wire):
+    """Observed state of a trial: attempts, generations, restarts, progress, checkpoint."""
+
+    observed_generation: int = 0
+    phase: TrialPhase = "Pending"
+    reason: Short = ""
+    message: Text = ""
+    conditions: list[Condition] = Field(default_factory=list, max_length=16)
+    attempt: int = 0
+    generation: int = 0
+    mode: Mode | None = None
+    restarts: int = 0
+    in_place_restarts: int = 0
+    progress: Progress = Progress()
+    last_failure: LastFailure | None = None
+    checkpoint: CheckpointRef | None = None
+    start_time: str = ""
+    completion_time: str = ""
+
+
+class Trial(Wire):
+    """One run of one set of hyperparameters (a "job" in the SDK); owned by its Experiment."""
+
+    api_version: Literal["quintile.dev/v1alpha1"] = API_VERSION
+    kind: Literal["Trial"] = "Trial"
+    metadata: ObjectMeta
+    spec: TrialSpec
+    status: TrialStatus | None = None

@@ -1,0 +1,69 @@
+"""Every derived name and object key of the platform; nothing else formats one.
+
+Child names end in six characters of base32(sha256(owner uid)), so that two owners of one name in
+turn never share children. Longest hostname: 63 characters.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+
+EXPERIMENT_NAME_LIMIT = 40
+LABELING_JOB_NAME_LIMIT = 30
+
+
+def suffix(uid: str) -> str:
+    """Return the six characters that tie a child's name to its owner's uid."""
+    digest = hashlib.sha256(uid.encode()).digest()
+    return base64.b32encode(digest).decode().lower()[:6]
+
+
+def trial(experiment: str, *, uid: str, number: int) -> str:
+    """Return the name of the ``number``-th trial of an experiment."""
+    return f"{experiment}-t{number}-{suffix(uid)}"
+
+
+def round_experiment(job: str, *, uid: str, number: int) -> str:
+    """Return the name of the experiment that computes round ``number`` of a labeling job."""
+    return f"{job}-r{number}-{suffix(uid)}"
+
+
+def replica(trial_name: str, *, attempt: int, role: str, index: int) -> str:
+    """Return the name of one replica of an attempt."""
+    return f"{trial_name}-a{attempt}-{role}-{index}"
+
+
+def bundle_key(sha256: str) -> str:
+    """Return where a code bundle lies."""
+    return f"bundles/{sha256}"
+
+
+def upload_key(upload_id: str) -> str:
+    """Return where an uploaded source file lies until its import ends."""
+    return f"uploads/{upload_id}"
+
+
+def version_prefix(dataset_uid: str, version: int) -> str:
+    """Return the key prefix of everything that belongs to one dataset version."""
+    return f"datasets/{dataset_uid}/v{version}"
+
+
+def checkpoint_root(trial_uid: str, *, attempt: int, generation: int) -> str:
+    """Return the key prefix of the checkpoints that one generation writes."""
+    return f"ckpt/{trial_uid}/{attempt}-{generation}"
+
+
+def checkpoint_prefix(trial_uid: str, *, attempt: int, generation: int, step: int) -> str:
+    """Return the key prefix of one checkpoint."""
+    return f"{checkpoint_root(trial_uid, attempt=attempt, generation=generation)}/step-{step}"
+
+
+def artifact_prefix(trial_uid: str) -> str:
+    """Return the key prefix of what a trial publishes (model, event files)."""
+    return f"artifacts/{trial_uid}"
+
+
+def round_prefix(job_uid: str, number: int) -> str:
+    """Return the key prefix of one labeling round: manifest, features, predictions."""
+    return f"rounds/{job_uid}/{number}"

@@ -1,0 +1,44 @@
+"""Who owns processes: subprocess groups here, Indexed Jobs in the cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from quintile.core import runplan
+
+
+class Executor(Protocol):
+    """Starts, sees and ends the replicas of trial attempts."""
+
+    def ensure(self, run: runplan.RunPlan) -> None:
+        """Make every replica of ``run`` exist. Idempotent: an existing or ended replica stays.
+
+        Raises:
+            Conflict: A replica of that name belongs to another trial.
+            Unavailable: No process or pod can be made now; try again.
+        """
+        ...
+
+    def observe(self, trial_uid: str) -> tuple[runplan.ObservedReplica, ...]:
+        """Return all replicas of all attempts of a trial, ordered by (attempt, role, index)."""
+        ...
+
+    def delete(self, trial_uid: str, *, attempt: int | None = None, grace_s: float = 0.0) -> None:
+        """End and forget the replicas (of one attempt, or all). Idempotent; does not wait.
+
+        ``grace_s`` is the time between SIGTERM and SIGKILL; 0 kills at once.
+        """
+        ...
+
+    def addresses(self, run: runplan.RunPlan) -> dict[str, str]:
+        """Return host by replica name, known before anything starts. Pure."""
+        ...
+
+    def logs(self, trial_uid: str, *, attempt: int, name: str) -> Iterator[bytes]:
+        """Yield the agent's own output (not the ranks' lines, which the API holds).
+
+        Raises:
+            NotFound: No such replica.
+        """
+        ...
