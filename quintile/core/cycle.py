@@ -1,0 +1,214 @@
+"""The life of a labeling job as pure functions: what comes next, and which rounds must run.
+
+Two callers. The labeling service calls ``limits`` when a job is admitted and ``next_step`` after
+every settle and every ingest, and does what the step says. The reconciler calls ``decide`` for
+status and for the round Experiments that must exist. Neither triggers anything from a phase.
+
+Rounds: number 0 is ``embed`` (no labels; R is served meanwhile). Then batches of chosen items are
+collected; a full batch closes its round as ``learn``, the last one as ``finalise``. After that
+uncovered items are answered by people if the spec says so, then the result is exported.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from quintile.core import errors, facts, labeling_job
+
+JobState = Literal["importing", "labeling", "finalising", "covering", "exporting", "exported"]
+StepKind = Literal["wait", "open", "close", "cover", "export", "done"]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The budget of a job in whole items.
+
+    ``decisions`` bounds all answers of people (R, chosen, overlap, uncovered), ``random`` is the
+    size of R, ``chosen`` bounds chosen items, ``batch`` is the size of a round.
+    """
+
+    decisions: int
+    random: int
+    chosen: int
+    batch: int
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Counts of a job at this moment, from the labeling service's own tables.
+
+    Attributes:
+        limits: From ``limits``, fixed at admission (again after a budget change).
+        rounds: All rounds, ascending by number.
+        random_settled: Items of R that are settled (an answer, or a machine error).
+        chosen_settled: Chosen items that are settled, over all rounds.
+        decisions: Answers that count against the budget.
+        batch_left: Items of the newest round's first batch that are not settled.
+        leased: Leases of chosen items that are out now.
+        selectable: Items that could still be chosen (pool without R, settled and excluded).
+        uncovered_left: Items outside the certificate that nobody answered; read after finalise.
+        exported: Whether the output version exists.
+        stop: Reason of the engine to stop learning, empty if none.
+    """
+
+    limits: Limits
+    rounds: tuple[facts.RoundFact, ...] = ()
+    random_settled: int = 0
+    chosen_settled: int = 0
+    decisions: int = 0
+    batch_left: int = 0
+    leased: int = 0
+    selectable: int = 1
+    uncovered_left: int = 0
+    exported: bool = False
+    stop: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What the labeling service does next.
+
+    ``kind``: ``wait`` nothing; ``open`` create round ``number`` in state collecting; ``close``
+    write the manifest of round ``number`` with this ``step`` (create the round first if there is
+    none) and set it closed; ``cover`` serve uncovered items to people; ``export`` create the
+    output version; ``done`` nothing, for good. ``reason`` is a CamelCase word, ``message`` a
+    sentence for people.
+    """
+
+    kind: StepKind
+    number: int = -1
+    step: facts.RoundStep | None = None
+    reason: str = ""
+    message: str = ""
+
+
+def limits(spec: labeling_job.LabelingJobSpec, *, items: int, random_items: int) -> Limits:
+    """Return the budget of a job in whole items.
+
+    Args:
+        spec: The job.
+        items: Items in the pool.
+        random_items: Size of R, as the engine or ``target.random`` says.
+
+    Raises:
+        InvalidSpec: The budget cannot even pay for R.
+    """
+    decisions = labeling_job.count_of(spec.budget.max_human_labels, items)
+    overlap = labeling_job.count_of(spec.review.overlap, items) / max(items, 1)
+    affordable = math.floor(decisions / (1 + overlap)) - random_items
+    if affordable < 0:
+        needed = math.ceil(random_items * (1 + overlap))
+        raise errors.InvalidSpec(
+            f"budget.maxHumanLabels {spec.budget.max_human_labels} of {items} items is "
+            f"{decisions} answers, but the random items of the certificate alone take {needed}.",
+            hint=f"Raise spec.budget.maxHumanLabels to {needed} or more, or spec.target.error.",
+            field="spec.budget.maxHumanLabels",
+        )
+    chosen = min(affordable, items - random_items)
+    if spec.budget.max_chosen is not None:
+        chosen = min(chosen, labeling_job.count_of(spec.budget.max_chosen, items))
+    batch = max(1, labeling_job.count_of(spec.strategy.batch, items))
+    return Limits(decisions=decisions, random=random_items, chosen=chosen, batch=batch)
+
+
+def batch_size(progress: Progress) -> int:
+    """Return how many chosen items the first batch of a round that opens now shall hold."""
+    left = progress.limits.chosen - progress.chosen_settled
+    return max(0, min(progress.limits.batch, left, progress.selectable))
+
+
+def stop_reason(
+    spec: labeling_job.LabelingJobSpec, progress: Progress, *, batches: int
+) -> tuple[str, str]:
+    """Return why no further batch is asked for, as (reason, message); ("", "") to go on.
+
+    ``batches`` is the number of batches that are fully settled.
+    """
+    bounds = progress.limits
+    if progress.decisions >= bounds.decisions:
+        return "BudgetSpent", f"all {bounds.decisions} answers of the budget are given"
+    if progress.stop:
+        return progress.stop, f"the engine stopped learning: {progress.stop}"
+    if progress.chosen_settled >= bounds.chosen:
+        return "ChosenBudgetSpent", f"all {bounds.chosen} chosen items are settled"
+    if batches >= spec.budget.max_rounds:
+        return "MaxRoundsReached", f"{batches} of {spec.budget.max_rounds} rounds are done"
+    if progress.selectable <= 0:
+        return "PoolExhausted", "no item is left to choose"
+    return "", ""
+
+
+def next_step(spec: labeling_job.LabelingJobSpec, progress: Progress) -> Step:
+    """Return what the labeling service does next. Pure; equal inputs give an equal step."""
+    if not progress.rounds:
+        return Step("close", 0, "embed", "Admitted", "round 0 computes features")
+    newest = progress.rounds[-1]
+    if newest.state == "closed":
+        message = f"round {newest.number} ({newest.step}) is being computed"
+        return Step("wait", newest.number, newest.step, "RoundRunning", message)
+    if newest.state == "ingested":
+        if newest.step == "finalise":
+            return _after_finalise(spec, progress)
+        return _after_learning(spec, progress, newest)
+    return _while_collecting(spec, progress, newest)
+
+
+def state_of(spec: labeling_job.LabelingJobSpec, progress: Progress) -> JobState:
+    """Return the word for ``facts.JobFacts.state``."""
+    step = next_step(spec, progress)
+    named: dict[str, JobState] = {"cover": "covering", "export": "exporting", "done": "exported"}
+    if step.kind in named:
+        return named[step.kind]
+    if step.step == "finalise":
+        return "finalising"
+    return "labeling" if progress.rounds else "importing"
+
+
+def _after_learning(
+    spec: labeling_job.LabelingJobSpec, progress: Progress, newest: facts.RoundFact
+) -> Step:
+    # Round number k held the k-th batch; embed is number 0 and held none.
+    reason, message = stop_reason(spec, progress, batches=newest.number)
+    number = newest.number + 1
+    if reason:
+        return _finalise(progress, number, reason=reason, message=message)
+    size = batch_size(progress)
+    return Step("open", number, "learn", "NextBatch", f"round {number} asks for {size} items")
+
+
+def _while_collecting(
+    spec: labeling_job.LabelingJobSpec, progress: Progress, newest: facts.RoundFact
+) -> Step:
+    spent = progress.decisions >= progress.limits.decisions
+    held = spec.strategy.lookahead == 0 and progress.leased > 0
+    if not spent and (progress.batch_left > 0 or held):
+        left = progress.batch_left
+        return Step("wait", newest.number, "learn", "Collecting", f"{left} items of the batch left")
+    reason, message = stop_reason(spec, progress, batches=newest.number)
+    if reason:
+        return _finalise(progress, newest.number, reason=reason, message=message)
+    return Step("close", newest.number, "learn", "BatchSettled", "the batch is settled")
+
+
+def _finalise(progress: Progress, number: int, *, reason: str, message: str) -> Step:
+    # With the budget spent nobody can settle more of R: the certificate takes the settled prefix.
+    spent = progress.decisions >= progress.limits.decisions
+    left = progress.limits.random - progress.random_settled
+    if left > 0 and not spent:
+        waiting = f"{message}; {left} random items are still to be answered"
+        return Step("wait", number, "learn", "RandomLeft", waiting)
+    return Step("close", number, "finalise", reason, message)
+
+
+def _after_finalise(spec: labeling_job.LabelingJobSpec, progress: Progress) -> Step:
+    number = progress.rounds[-1].number
+    if progress.exported:
+        return Step("done", number, reason="Exported", message="the output version exists")
+    left = progress.uncovered_left
+    affordable = progress.limits.decisions - progress.decisions
+    if spec.finish.uncovered == "people" and left > 0 and affordable > 0:
+        message = f"{left} items outside the certificate are asked of people"
+        return Step("cover", number, reason="Uncovered", message=message)
+    return Step("export", number, reason="Finished", message="the output version is being made")
