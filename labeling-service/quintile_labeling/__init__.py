@@ -1,0 +1,1 @@
+"""The labeling service: queue, answers, rounds, export."""

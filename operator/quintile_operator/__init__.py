@@ -1,0 +1,1 @@
+"""The reconciler, its drivers and executors."""

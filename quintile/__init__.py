@@ -1,0 +1,1 @@
+"""Quintile: label a fifth, certify the rest, train on all of it."""

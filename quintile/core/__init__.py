@@ -1,0 +1,1 @@
+"""The pure core: wire models, names, decisions. No I/O, no clock, no logging."""

@@ -1,0 +1,1 @@
+"""Pure labeling mathematics over arrays."""
