@@ -78,19 +78,14 @@ class Guard:
         headers = {
             name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]
         }
-        answer = _Headed(send, scope["quintile.trace_id"])
+        limited = _Limited(receive, self._policy.limit_of(scope["path"]))
+        answer = _Headed(send, scope, limited)
         try:
             self._check(scope, headers)
         except errors.QuintileError as error:
             await _refuse(error, scope, receive, answer)
             return
-        limited = _Limited(receive, self._policy.limit_of(scope["path"]))
-        try:
-            await self._app(scope, limited, answer)
-        except errors.TooLarge as error:
-            if answer.started:
-                raise
-            await _refuse(error, scope, receive, answer)
+        await self._app(scope, limited, answer)
 
     def _check(self, scope: Scope, headers: Mapping[str, str]) -> None:
         host = headers.get("host", "")
@@ -131,30 +126,44 @@ class _Limited:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._seen_bytes = 0
+        self.excess: errors.TooLarge | None = None
 
     async def __call__(self) -> Message:
         message = await self._receive()
         if message["type"] == "http.request":
             self._seen_bytes += len(message.get("body", b""))
             if self._seen_bytes > self._limit_bytes:
-                raise too_large(self._seen_bytes, self._limit_bytes)
-        return message
+                self.excess = too_large(self._seen_bytes, self._limit_bytes)
+        # The application sees a client that left; ``_Headed`` turns its answer into a 413.
+        return {"type": "http.disconnect"} if self.excess else message
 
 
 class _Headed:
     """Adds the safe headers to a response unless the route set its own."""
 
-    def __init__(self, send: Send, trace_id: str) -> None:
+    def __init__(self, send: Send, scope: Scope, body: _Limited) -> None:
         self._send = send
-        self._trace_id = trace_id
-        self.started = False
+        self._scope = scope
+        self._body = body
+        self._started = False
+        self._refused = False
 
     async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start" and not self._started:
+            self._started = True
+            if self._body.excess is not None:
+                self._refused = True
+                await _refuse(self._body.excess, self._scope, self._body, self._start)
+                return
+            await self._start(message)
+        elif not self._refused:
+            await self._send(message)
+
+    async def _start(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.started = True
             present = {name.lower() for name, _ in message.get("headers", [])}
             added = [(name, value) for name, value in _HEADERS if name not in present]
-            added.append((b"x-trace-id", self._trace_id.encode()))
+            added.append((b"x-trace-id", self._scope["quintile.trace_id"].encode()))
             message = {**message, "headers": [*message.get("headers", []), *added]}
         await self._send(message)
 

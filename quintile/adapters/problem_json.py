@@ -162,7 +162,7 @@ async def _on_unforeseen(request: fastapi.Request, error: Exception) -> fastapi.
 
 
 def _path(location: Sequence[int | str]) -> str:
-    """Return ``spec.run.workers[0]`` for a pydantic location; the part of the request is left out."""
+    """Return ``spec.hparams[0].name`` for a location of pydantic, without the request's part."""
     parts = [part for part in location if part not in ("body", "query", "path", "header")]
     text = ""
     for part in parts:
