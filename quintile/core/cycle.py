@@ -12,11 +12,24 @@ uncovered items are answered by people if the spec says so, then the result is e
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from quintile.core import errors, facts, labeling_job
+from quintile.core import (
+    conditions,
+    decision,
+    errors,
+    experiment,
+    facts,
+    job_status,
+    labeling_job,
+    meta,
+    rollup,
+    rounds,
+)
 
+JobDecision = decision.Decision[labeling_job.LabelingJobStatus]
 JobState = Literal["importing", "labeling", "finalising", "covering", "exporting", "exported"]
 StepKind = Literal["wait", "open", "close", "cover", "export", "done"]
 
@@ -166,6 +179,50 @@ def state_of(spec: labeling_job.LabelingJobSpec, progress: Progress) -> JobState
     return "labeling" if progress.rounds else "importing"
 
 
+def decide(
+    job: labeling_job.LabelingJob,
+    known: facts.JobFacts | None,
+    experiments: Mapping[str, meta.Document],
+    *,
+    now_s: float,
+) -> JobDecision:
+    """Return status and round Experiments of a labeling job.
+
+    Args:
+        job: The job as stored.
+        known: What the labeling service knows; None while the job is not admitted.
+        experiments: Whatever Experiment documents are stored under the names of its rounds.
+        now_s: Seconds since the epoch.
+    """
+    before = job.status or labeling_job.LabelingJobStatus()
+    if job_status.is_terminal(before):
+        return decision.Decision(before, urgent=False)
+    if known is None:
+        return job_status.decide(job, [], now_s=now_s)
+    taken = rollup.foreign(job.metadata.uid, experiments)
+    if taken:
+        message = f"an Experiment named {taken} belongs to another owner; delete or rename it"
+        entry = conditions.condition("Accepted", "False", reason="NameTaken", message=message)
+        return job_status.decide(job, [entry], now_s=now_s, wake_s=rollup.NAME_TAKEN_RETRY_S)
+    changes = [conditions.condition("Accepted", "True", reason="Admitted")]
+    changes += job_status.round_conditions(job, known, experiments)
+    changes += job_status.outcome_conditions(job, known)
+    fields = job_status.figures(job, known)
+    actions = _rounds_to_run(job, known, experiments)
+    return job_status.decide(job, changes, now_s=now_s, fields=fields, actions=actions)
+
+
+def refuse(
+    job: labeling_job.LabelingJob, error: errors.InvalidSpec, *, now_s: float
+) -> JobDecision:
+    """Return the final status of a job that the labeling service refused."""
+    changes = [
+        conditions.condition("Accepted", "False", reason="InvalidSpec", message=str(error)),
+        conditions.condition("Failed", "True", reason="InvalidSpec", message=str(error)),
+    ]
+    return job_status.decide(job, changes, now_s=now_s)
+
+
 def _after_learning(
     spec: labeling_job.LabelingJobSpec, progress: Progress, newest: facts.RoundFact
 ) -> Step:
@@ -212,3 +269,25 @@ def _after_finalise(spec: labeling_job.LabelingJobSpec, progress: Progress) -> S
         message = f"{left} items outside the certificate are asked of people"
         return Step("cover", number, reason="Uncovered", message=message)
     return Step("export", number, reason="Finished", message="the output version is being made")
+
+
+def _rounds_to_run(
+    job: labeling_job.LabelingJob,
+    known: facts.JobFacts,
+    experiments: Mapping[str, meta.Document],
+) -> tuple[decision.Action, ...]:
+    actions: list[decision.Action] = []
+    for fact in known.rounds:
+        if fact.state != "closed":
+            continue
+        wanted = rounds.render(job, fact)
+        document = experiments.get(wanted.metadata.name)
+        if document is None or _differs(experiment.Experiment.model_validate(document), wanted):
+            actions.append(decision.ApplyChild(wanted.document()))
+    return tuple(actions)
+
+
+def _differs(stored: experiment.Experiment, wanted: experiment.Experiment) -> bool:
+    # Only suspend may differ: the manifest of a closed round never changes.
+    ended = stored.status is not None and stored.status.phase in experiment.TERMINAL
+    return stored.spec != wanted.spec and not ended

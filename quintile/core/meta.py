@@ -10,13 +10,13 @@ strings instead), one-of blocks instead of variants; every list and string is bo
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
 GROUP = "quintile.dev"
-API_VERSION = f"{GROUP}/v1alpha1"
+API_VERSION: Final = "quintile.dev/v1alpha1"
 
 Document = dict[str, Any]
 """A resource as raw JSON, as the ResourceStore keeps it."""

@@ -10,7 +10,8 @@ import base64
 import hashlib
 
 EXPERIMENT_NAME_LIMIT = 40
-LABELING_JOB_NAME_LIMIT = 30
+# A round experiment adds up to 12 characters (-r100-abcdef) and is an Experiment itself.
+LABELING_JOB_NAME_LIMIT = 28
 
 
 def suffix(uid: str) -> str:

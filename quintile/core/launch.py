@@ -1,0 +1,76 @@
+"""What one replica runs: argv and environment of its agent. Pure.
+
+Called by ``core.plan``. Everything the agent needs is here but the token and the state folder,
+which the Executor adds.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from quintile.core import experiment, topology
+
+AGENT_MODULE = "quintile_trainer.agent"
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an attempt runs: the API's address for agents and the interpreter of the agents."""
+
+    api_url: str
+    python: str
+
+
+def arguments(site: Site) -> tuple[str, ...]:
+    """Return the argv of an agent."""
+    return (site.python, "-m", AGENT_MODULE)
+
+
+def program(trial: experiment.Trial) -> str:
+    """Return the JSON that tells the ranks what to run; equal trials give equal bytes."""
+    template = trial.spec.template
+    parts = {
+        "experiment": trial.spec.experiment,
+        "trial": trial.metadata.name,
+        "namespace": trial.metadata.namespace,
+        "estimator": template.estimator.document(),
+        "dataset": template.dataset.document() if template.dataset is not None else None,
+        "hparams": [parameter.document() for parameter in trial.spec.hparams],
+        "run": template.run.document(),
+        "checkpoint": template.checkpoint.document(),
+        "telemetry": template.telemetry.document(),
+    }
+    present = {name: value for name, value in parts.items() if value is not None}
+    return json.dumps(present, sort_keys=True, separators=(",", ":"))
+
+
+def environment(
+    trial: experiment.Trial, shape: topology.Topology, *, attempt: int, site: Site
+) -> dict[str, str]:
+    """Return the environment that all replicas of an attempt share.
+
+    The user's own variables (``spec.estimator.env``) travel inside the program, not here: they are
+    for the ranks and must not reach the agent.
+    """
+    template = trial.spec.template
+    return {
+        "QUINTILE_API_URL": site.api_url,
+        "QUINTILE_TRIAL_UID": trial.metadata.uid,
+        "QUINTILE_ATTEMPT": str(attempt),
+        "QUINTILE_MEMBERS": json.dumps(shape.members, sort_keys=True, separators=(",", ":")),
+        "QUINTILE_MODE": shape.mode,
+        "QUINTILE_MAX_IN_PLACE": str(template.failure.max_in_place_restarts),
+        "QUINTILE_GRACE_S": str(template.checkpoint.grace_seconds),
+        "QUINTILE_PROGRAM": program(trial),
+    }
+
+
+def member(role: topology.Role, *, index: int, host: str) -> dict[str, str]:
+    """Return the environment that only one replica has."""
+    return {
+        "QUINTILE_ROLE": role.name,
+        "QUINTILE_INDEX": str(index),
+        "QUINTILE_PROCS": str(role.procs),
+        "QUINTILE_HOST": host,
+    }

@@ -1,0 +1,343 @@
+"""What to do about a Trial, given everything that was observed. Pure.
+
+Called by ``quintile_operator.reconciler`` (experiments: ``core.rollup``, labeling jobs:
+``core.cycle``). Nothing here reads a phase to decide anything; equal input gives an equal answer,
+so a crash anywhere is repaired by looking again. Rules that always hold: at most one attempt of a
+trial is live, an attempt is started only after its number was written, a final status never
+changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from quintile.core import (
+    conditions,
+    decision,
+    errors,
+    experiment,
+    facts,
+    plan,
+    runplan,
+    topology,
+    trial_status,
+    verdict,
+)
+
+BACKOFF_BASE_S = 1.0
+BACKOFF_LIMIT_S = 60.0
+STOP_POLL_S = 2.0
+
+TrialDecision = decision.Decision[experiment.TrialStatus]
+
+
+@dataclass(frozen=True)
+class _View:
+    """Everything one decision about a trial reads."""
+
+    trial: experiment.Trial
+    known: facts.TrialFacts
+    replicas: tuple[runplan.ObservedReplica, ...]
+    now_s: float
+
+    @property
+    def before(self) -> experiment.TrialStatus:
+        return self.trial.status or experiment.TrialStatus()
+
+    @property
+    def template(self) -> experiment.ExperimentSpec:
+        return self.trial.spec.template
+
+    @property
+    def grace_s(self) -> float:
+        return float(self.template.checkpoint.grace_seconds)
+
+    @property
+    def alive(self) -> bool:
+        return bool(verdict.live(self.replicas))
+
+    def of_attempt(self, attempt: int) -> tuple[runplan.ObservedReplica, ...]:
+        return tuple(entry for entry in self.replicas if entry.attempt == attempt)
+
+    def suspension(self, reason: str) -> bool:
+        found = conditions.find(self.before.conditions, "Suspended")
+        return found is not None and found.reason == reason
+
+
+def backoff_s(restarts: int) -> float:
+    """Return the seconds between one attempt and the next: 1, 2, 4, ... at most 60."""
+    return min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** min(max(restarts - 1, 0), 16))
+
+
+def decide_trial(
+    trial: experiment.Trial,
+    known: facts.TrialFacts,
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    now_s: float,
+) -> TrialDecision:
+    """Return status and actions for one trial.
+
+    Args:
+        trial: The trial as stored.
+        known: Facts of its agents, read after ``replicas`` were observed.
+        replicas: All replicas of all its attempts.
+        now_s: Seconds since the epoch.
+    """
+    view = _View(trial=trial, known=known, replicas=tuple(replicas), now_s=now_s)
+    if trial_status.is_terminal(view.before):
+        return _settled(view)
+    draft = _observed(view)
+    try:
+        plan.check(view.template)
+    except errors.InvalidSpec as error:
+        message = str(error)
+        draft = draft.mark("Accepted", "False", reason="InvalidSpec", message=message)
+        return _fail(view, draft, reason="InvalidSpec", message=message)
+    draft = draft.mark("Accepted", "True", reason="Valid")
+    draft = draft.put(mode=topology.resolve(view.template.run).mode)
+    word = verdict.judge(
+        view.template,
+        view.known,
+        view.of_attempt(view.before.attempt),
+        attempt=view.before.attempt,
+        now_s=now_s,
+    )
+    if view.before.attempt > 0 and word.outcome == "succeeded":
+        draft = draft.mark("Succeeded", "True", reason="Completed", message="all ranks are done")
+        draft = draft.mark("Running", "False", reason="Succeeded")
+        return _end(view, draft.note("Normal", "Succeeded", "all ranks are done"))
+    if word.outcome == "finishing":
+        return _decide(view, _running(view, draft), wake_s=STOP_POLL_S)
+    if view.known.stop_requested:
+        return _stop(view, draft)
+    if view.template.suspend:
+        return _suspend(view, draft)
+    left_s = _deadline_left_s(view)
+    if left_s is not None and left_s <= 0:
+        message = (
+            "the trial ran longer than spec.activeDeadlineSeconds "
+            f"{view.template.active_deadline_seconds}"
+        )
+        return _fail(view, draft, reason="DeadlineExceeded", message=message)
+    return _go_on(view, draft, word)
+
+
+def _settled(view: _View) -> TrialDecision:
+    actions: tuple[decision.Action, ...] = ()
+    if view.alive:
+        actions = (decision.DeleteReplicas(attempt=None, grace_s=view.grace_s),)
+    wake_s = STOP_POLL_S if actions else None
+    return decision.Decision(view.before, actions=actions, wake_s=wake_s, urgent=False)
+
+
+def _observed(view: _View) -> trial_status.Draft:
+    """Return a draft with what the agents reported, whatever is decided afterwards."""
+    before, known = view.before, view.known
+    draft = trial_status.Draft(fields={})
+    if known.attempt == 0:
+        return draft
+    if known.attempt == before.attempt:
+        draft = draft.put(generation=known.generation, in_place_restarts=known.in_place_restarts)
+    draft = draft.put(
+        progress=trial_status.progress(before.progress, known),
+        checkpoint=trial_status.checkpoint(before.checkpoint, known),
+    )
+    if known.failure is not None and known.attempt == before.attempt:
+        draft = draft.put(last_failure=_stamped(before, verdict.rank_failure(known.failure), view))
+    if known.checkpoint is not None:
+        draft = draft.mark("Checkpointed", "True", reason="Committed")
+    return draft
+
+
+def _stamped(
+    before: experiment.TrialStatus, failure: experiment.LastFailure, view: _View
+) -> experiment.LastFailure:
+    known = before.last_failure
+    if known is not None and known.model_copy(update={"time": ""}) == failure:
+        return known
+    return failure.model_copy(update={"time": conditions.timestamp(view.now_s)})
+
+
+def _stop(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    if view.alive:
+        draft = draft.mark("Running", "False", reason="Stopping", message="stop was requested")
+        return _drain(view, draft)
+    draft = draft.mark("Stopped", "True", reason="StopRequested", message="stopped by request")
+    draft = draft.mark("Running", "False", reason="Stopped")
+    return _end(view, draft.note("Normal", "Stopped", "stopped by request"))
+
+
+def _suspend(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    draft = draft.mark("Running", "False", reason="Suspended")
+    draft = draft.mark("Restarting", "False", reason="Suspended")
+    if view.alive:
+        # Written before any replica is touched: from here on this attempt is never continued.
+        draft = draft.mark("Suspended", "False", reason="Suspending", message="saving state")
+        return _drain(view, draft)
+    draft = draft.mark("Suspended", "True", reason="Requested", message="suspended by request")
+    if not view.suspension("Requested"):
+        draft = draft.note("Normal", "Suspended", "suspended by request")
+    return _decide(view, draft)
+
+
+def _drain(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    remove = decision.DeleteReplicas(attempt=None, grace_s=view.grace_s)
+    return _decide(view, draft, actions=(remove,), wake_s=STOP_POLL_S)
+
+
+def _deadline_left_s(view: _View) -> float | None:
+    limit = view.template.active_deadline_seconds
+    if limit is None or not view.before.start_time:
+        return None
+    resumed = conditions.find(view.before.conditions, "Suspended")
+    since = conditions.seconds(view.before.start_time)
+    if resumed is not None and resumed.status == "False":
+        since = max(since, conditions.seconds(resumed.last_transition_time))
+    return since + limit - view.now_s
+
+
+def _go_on(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> TrialDecision:
+    before = view.before
+    if before.attempt == 0:
+        draft = draft.put(start_time=conditions.timestamp(view.now_s))
+        return _begin(view, draft, reason="Started", message="attempt 1")
+    if view.suspension("Requested") or view.suspension("Suspending"):
+        return _begin(view, draft, reason="Resumed", message=f"attempt {before.attempt + 1}")
+    if word.outcome == "failed" and word.failure is not None:
+        draft = draft.put(last_failure=_stamped(before, word.failure, view))
+        return _fail(view, draft, reason=word.failure.reason, message=describe(word.failure))
+    if word.outcome in ("restart", "preempted") and word.failure is not None:
+        return _again(view, draft, word)
+    return _keep(view, draft)
+
+
+def _begin(view: _View, draft: trial_status.Draft, *, reason: str, message: str) -> TrialDecision:
+    """Move to the next attempt: write its number now, start it when the old one is gone."""
+    draft = draft.put(attempt=view.before.attempt + 1, generation=0, in_place_restarts=0)
+    if conditions.find(view.before.conditions, "Suspended") is not None:
+        draft = draft.mark("Suspended", "False", reason=reason)
+    return _decide(view, draft.note("Normal", reason, message), wake_s=0.0)
+
+
+def _again(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> TrialDecision:
+    failure = word.failure or experiment.LastFailure()
+    allowed = view.template.failure.max_restarts
+    counted = 1 if word.outcome == "restart" else 0
+    restarts = view.before.restarts + counted
+    stamped = failure.model_copy(update={"time": conditions.timestamp(view.now_s)})
+    if restarts > allowed:
+        message = (
+            f"{describe(failure)}; all {allowed} restarts of spec.failure.maxRestarts are used"
+        )
+        return _fail(view, draft.put(last_failure=stamped), reason=failure.reason, message=message)
+    draft = draft.put(restarts=restarts, last_failure=stamped)
+    draft = draft.mark("Restarting", "True", reason=failure.reason, message=describe(failure))
+    draft = draft.mark("Running", "False", reason="Restarting")
+    kind = "Warning" if counted else "Normal"
+    draft = draft.note(kind, "Restarting", f"attempt {view.before.attempt}: {describe(failure)}")
+    return _begin(view, draft, reason="Restarted", message=f"attempt {view.before.attempt + 1}")
+
+
+def _keep(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    """Make the current attempt run, and nothing else."""
+    attempt = view.before.attempt
+    stale = sorted({entry.attempt for entry in view.replicas if entry.attempt != attempt})
+    if stale:
+        # Fenced by its number already; its processes must be gone before the next one starts.
+        removals = tuple(decision.DeleteReplicas(attempt=old, grace_s=0.0) for old in stale)
+        if any(entry.attempt != attempt for entry in verdict.live(view.replicas)):
+            return _decide(view, draft, actions=removals, wake_s=STOP_POLL_S)
+        return _decide(view, draft, actions=(*removals, *_ensure(view)), wake_s=_wait_s(view))
+    return _decide(view, _running(view, draft), actions=_ensure(view), wake_s=_wake_s(view))
+
+
+def _ensure(view: _View) -> tuple[decision.Action, ...]:
+    if _wait_s(view) is not None:
+        return ()
+    expected = sum(role.replicas for role in topology.resolve(view.template.run).roles)
+    if len(view.of_attempt(view.before.attempt)) >= expected:
+        return ()
+    return (decision.EnsureAttempt(attempt=view.before.attempt),)
+
+
+def _wait_s(view: _View) -> float | None:
+    """Return the seconds of back-off that are left before the attempt may start, None if none."""
+    failure = view.before.last_failure
+    started = view.known.attempt == view.before.attempt or view.of_attempt(view.before.attempt)
+    restarting = conditions.is_true(view.before.conditions, "Restarting")
+    if failure is None or started or not restarting:
+        return None
+    due_s = conditions.seconds(failure.time) + backoff_s(view.before.restarts)
+    return due_s - view.now_s if due_s > view.now_s else None
+
+
+def _wake_s(view: _View) -> float | None:
+    waits = [_wait_s(view), _deadline_left_s(view)]
+    if any(entry.state == "exited" for entry in view.replicas):
+        waits.append(verdict.MEMBER_WAIT_S)
+    known = [wait for wait in waits if wait is not None]
+    return min(known) if known else None
+
+
+def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:
+    known = view.known
+    if known.attempt != view.before.attempt:
+        return draft
+    if known.state in ("running", "succeeded"):
+        message = f"attempt {known.attempt}, generation {known.generation}"
+        draft = draft.mark("Running", "True", reason="RanksStarted", message=message)
+        if conditions.is_true(view.before.conditions, "Restarting"):
+            draft = draft.mark("Restarting", "False", reason="RanksStarted")
+        if message != trial_status.running_generation(view.before.conditions):
+            draft = draft.note("Normal", "Running", message)
+        return draft
+    if known.generation > 1 or known.state == "draining":
+        message = describe(verdict.rank_failure(known.failure)) if known.failure else ""
+        draft = draft.mark("Restarting", "True", reason="InPlace", message=message)
+        return draft.mark("Running", "False", reason="Restarting")
+    return draft
+
+
+def describe(failure: experiment.LastFailure) -> str:
+    """Return a failure as one sentence: who, exit code, reason, first error."""
+    who = f"{failure.role} rank {failure.rank}" if failure.rank >= 0 else failure.role or "trial"
+    code = f" exited with code {failure.exit_code}" if failure.exit_code is not None else ""
+    detail = f": {failure.message}" if failure.message else ""
+    return conditions.clip(f"{who}{code} ({failure.reason}){detail}")
+
+
+def _fail(view: _View, draft: trial_status.Draft, *, reason: str, message: str) -> TrialDecision:
+    draft = draft.mark("Failed", "True", reason=reason, message=message)
+    draft = draft.mark("Running", "False", reason="Failed")
+    draft = draft.mark("Restarting", "False", reason="Failed")
+    return _end(view, draft.note("Warning", "Failed", message))
+
+
+def _end(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    actions: tuple[decision.Action, ...] = ()
+    if view.alive:
+        actions = (decision.DeleteReplicas(attempt=None, grace_s=view.grace_s),)
+    return _decide(view, draft, actions=actions, wake_s=STOP_POLL_S if actions else None)
+
+
+def _decide(
+    view: _View,
+    draft: trial_status.Draft,
+    *,
+    actions: tuple[decision.Action, ...] = (),
+    wake_s: float | None = None,
+) -> TrialDecision:
+    after = trial_status.finish(
+        view.before, draft, generation=view.trial.metadata.generation, now_s=view.now_s
+    )
+    plain_before = trial_status.without_progress(view.before)
+    urgent = trial_status.without_progress(after) != plain_before
+    return decision.Decision(
+        status=after,
+        actions=actions,
+        events=trial_status.events(view.trial, draft),
+        wake_s=wake_s,
+        urgent=urgent,
+    )

@@ -1,0 +1,160 @@
+"""What to do about an Experiment, given its trials. Pure.
+
+Called by ``quintile_operator.reconciler``. The trials of an experiment come from ``core.search``;
+its conditions are those of its only trial while there is no search.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from quintile.core import (
+    conditions,
+    decision,
+    errors,
+    experiment,
+    meta,
+    plan,
+    runplan,
+    search,
+    trial_status,
+)
+
+ExperimentDecision = decision.Decision[experiment.ExperimentStatus]
+COPIED = ("Running", "Restarting", "Suspended", "Checkpointed", "Succeeded", "Failed", "Stopped")
+NAME_TAKEN_RETRY_S = 30.0
+
+
+def decide_experiment(
+    parent: experiment.Experiment, stored: Mapping[str, meta.Document], *, now_s: float
+) -> ExperimentDecision:
+    """Return status and actions for one experiment.
+
+    Args:
+        parent: The experiment as stored.
+        stored: Whatever Trial documents are stored under the names of ``search.trials``.
+        now_s: Seconds since the epoch.
+    """
+    before = parent.status or experiment.ExperimentStatus()
+    if trial_status.is_terminal(before):
+        return decision.Decision(before, urgent=False)
+    try:
+        plan.check(parent.spec)
+    except errors.InvalidSpec as error:
+        refused = [
+            conditions.condition("Accepted", "False", reason="InvalidSpec", message=str(error)),
+            conditions.condition("Failed", "True", reason="InvalidSpec", message=str(error)),
+        ]
+        return _decide(parent, refused, now_s=now_s)
+    taken = foreign(parent.metadata.uid, stored)
+    if taken:
+        message = f"a Trial named {taken} belongs to another owner; delete it or rename this one"
+        entry = conditions.condition("Accepted", "False", reason="NameTaken", message=message)
+        return _decide(parent, [entry], now_s=now_s, wake_s=NAME_TAKEN_RETRY_S)
+    return _with_trials(parent, stored, now_s=now_s)
+
+
+def controller_uid(document: meta.Document) -> str:
+    """Return the uid of the controlling owner of a stored resource, empty when it has none."""
+    for owner in document["metadata"].get("ownerReferences", []):
+        if owner.get("controller", True):
+            return str(owner["uid"])
+    return ""
+
+
+def foreign(uid: str, stored: Mapping[str, meta.Document]) -> str:
+    """Return the first name whose resource is controlled by another uid; empty if none."""
+    return next((name for name in sorted(stored) if controller_uid(stored[name]) != uid), "")
+
+
+def _with_trials(
+    parent: experiment.Experiment, stored: Mapping[str, meta.Document], *, now_s: float
+) -> ExperimentDecision:
+    actions: list[decision.Action] = []
+    observed: list[experiment.Trial] = []
+    for wanted in search.trials(parent):
+        document = stored.get(wanted.metadata.name)
+        known = experiment.Trial.model_validate(document) if document is not None else None
+        if known is not None:
+            observed.append(known)
+        if known is None or (
+            known.spec != wanted.spec and not trial_status.is_terminal(known.status)
+        ):
+            actions.append(decision.ApplyChild(wanted.document()))
+    changes = [conditions.condition("Accepted", "True", reason="Valid")]
+    fields: dict[str, object] = {
+        "trials": [trial.metadata.name for trial in search.trials(parent)],
+    }
+    if observed and observed[0].status is not None:
+        status = observed[0].status
+        changes += [entry for entry in status.conditions if entry.type in COPIED]
+        fields |= {
+            "mode": status.mode,
+            "progress": status.progress,
+            "restarts": status.restarts,
+            "start_time": status.start_time,
+        }
+    return _decide(parent, changes, now_s=now_s, fields=fields, actions=tuple(actions))
+
+
+def _decide(
+    parent: experiment.Experiment,
+    changes: list[meta.Condition],
+    *,
+    now_s: float,
+    fields: dict[str, object] | None = None,
+    actions: tuple[decision.Action, ...] = (),
+    wake_s: float | None = None,
+) -> ExperimentDecision:
+    before = parent.status or experiment.ExperimentStatus()
+    generation = parent.metadata.generation
+    stamped = [entry.model_copy(update={"observed_generation": generation}) for entry in changes]
+    merged = conditions.merge(before.conditions, stamped, now_s=now_s)
+    phase, cause = conditions.phase(merged, trial_status.RANKING, default="Pending")
+    accepted = conditions.find(merged, "Accepted")
+    if cause is None and accepted is not None and accepted.status == "False":
+        cause = accepted
+    final = phase in experiment.TERMINAL
+    update: dict[str, object] = {
+        **(fields or {}),
+        "conditions": merged,
+        "observed_generation": generation,
+        "phase": phase,
+        "reason": cause.reason if cause is not None else "",
+        "message": cause.message if cause is not None else "",
+        "completion_time": conditions.timestamp(now_s) if final else "",
+    }
+    after = before.model_copy(update=update)
+    blank = {"progress": experiment.Progress()}
+    urgent = after.model_copy(update=blank) != before.model_copy(update=blank)
+    return decision.Decision(
+        status=after,
+        actions=actions,
+        events=_events(parent, before, phase, after.message, final=final),
+        wake_s=wake_s,
+        urgent=urgent,
+    )
+
+
+def _events(
+    parent: experiment.Experiment,
+    before: experiment.ExperimentStatus,
+    phase: str,
+    message: str,
+    *,
+    final: bool,
+) -> tuple[runplan.Event, ...]:
+    if not final or before.phase == phase:
+        return ()
+    place = parent.metadata
+    return (
+        runplan.Event(
+            kind=parent.kind,
+            namespace=place.namespace,
+            name=place.name,
+            uid=place.uid,
+            type="Warning" if phase == "Failed" else "Normal",
+            reason=phase,
+            message=message or phase,
+        ),
+    )

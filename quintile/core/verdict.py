@@ -1,0 +1,177 @@
+"""What became of the current attempt of a trial: facts plus observed replicas -> one word. Pure.
+
+Called by ``core.reconcile`` only. Replicas are observed *before* the facts are read, so that what
+an agent reported before it ended is known here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from quintile.core import experiment, facts, runplan
+
+Outcome = Literal["none", "finishing", "succeeded", "failed", "restart", "preempted"]
+"""``restart`` counts against maxRestarts, ``preempted`` does not; ``finishing``: all ranks are done
+and the agents are still shipping."""
+
+LIVE = ("pending", "running")
+MEMBER_WAIT_S = 60.0
+
+EXIT_REASONS = {
+    1: "UserError",
+    70: "AgentInternal",
+    75: "Preempted",
+    76: "Fenced",
+    77: "ApiUnreachable",
+}
+PERMANENT = frozenset({"InvalidSpec", "NotFound"})
+UNCOUNTED = frozenset({"Preempted", "ApiUnreachable", "ReplicasGone"})
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The word and, for failed, restart and preempted, its cause (without a time)."""
+
+    outcome: Outcome
+    failure: experiment.LastFailure | None = None
+
+
+def live(replicas: Sequence[runplan.ObservedReplica]) -> tuple[runplan.ObservedReplica, ...]:
+    """Return the replicas that hold a process or a pod."""
+    return tuple(replica for replica in replicas if replica.state in LIVE)
+
+
+def judge(
+    template: experiment.ExperimentSpec,
+    known: facts.TrialFacts,
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    attempt: int,
+    now_s: float,
+) -> Verdict:
+    """Return what became of an attempt.
+
+    Args:
+        template: The spec of the run.
+        known: What the agents reported; of another attempt it counts as nothing.
+        replicas: Replicas of this attempt only.
+        attempt: The attempt in question.
+        now_s: Seconds since the epoch.
+    """
+    spoke = known.attempt == attempt
+    state = known.state if spoke else "forming"
+    ended_well = bool(replicas) and all(_ended_well(entry) for entry in replicas)
+    if state == "succeeded" or (ended_well and state not in ("failed", "stopped")):
+        return _success(replicas, known, grace_s=template.checkpoint.grace_seconds, now_s=now_s)
+    if state == "failed":
+        return Verdict(*_coordinator_failure(template, known))
+    for entry in replicas:
+        if entry.state == "lost":
+            message = entry.message or f"the agent of {entry.name} is gone without an exit record"
+            return Verdict("restart", _failure(entry, reason="AgentLost", message=message))
+    for entry in replicas:
+        if entry.state == "exited" and entry.exit_code != 0:
+            return _exited(template, known if spoke else None, entry)
+    if spoke and known.generation > 0 and not replicas:
+        message = "all replicas of the attempt are gone and left no exit record"
+        cause = experiment.LastFailure(reason="ReplicasGone", message=message)
+        return Verdict("preempted", cause)
+    return _missing_member(known, replicas, state=state, now_s=now_s)
+
+
+def rank_failure(rank: facts.RankFact) -> experiment.LastFailure:
+    """Return the wire form of a rank's failure (without a time)."""
+    return experiment.LastFailure(
+        role="worker",
+        rank=rank.rank,
+        exit_code=rank.exit_code,
+        reason=rank.reason[:256] or "RankFailed",
+        message=rank.first_error[:1024],
+    )
+
+
+def _ended_well(replica: runplan.ObservedReplica) -> bool:
+    return replica.state == "exited" and replica.exit_code == 0
+
+
+def _success(
+    replicas: Sequence[runplan.ObservedReplica],
+    known: facts.TrialFacts,
+    *,
+    grace_s: float,
+    now_s: float,
+) -> Verdict:
+    # Agents ship the last logs and artifacts after their ranks ended; give them the grace period.
+    if live(replicas) and now_s < known.updated_s + grace_s:
+        return Verdict("finishing")
+    return Verdict("succeeded")
+
+
+def _coordinator_failure(
+    template: experiment.ExperimentSpec, known: facts.TrialFacts
+) -> tuple[Outcome, experiment.LastFailure]:
+    if known.failure is None:
+        message = f"generation {known.generation} failed and no rank reported why"
+        return "restart", experiment.LastFailure(reason="GenerationFailed", message=message)
+    failure = rank_failure(known.failure)
+    return _user_or_restart(template, failure, step=known.failure.step), failure
+
+
+def _user_or_restart(
+    template: experiment.ExperimentSpec, failure: experiment.LastFailure, *, step: int
+) -> Outcome:
+    if failure.reason in PERMANENT:
+        return "failed"
+    # A script that cannot start, or that failed through all in-place restarts, fails anywhere.
+    hopeless = step < 0 or template.failure.max_in_place_restarts > 0
+    return "failed" if failure.reason == "UserError" and hopeless else "restart"
+
+
+def _exited(
+    template: experiment.ExperimentSpec,
+    known: facts.TrialFacts | None,
+    replica: runplan.ObservedReplica,
+) -> Verdict:
+    code = replica.exit_code if replica.exit_code is not None else -1
+    reason = EXIT_REASONS.get(code) or replica.reason or "AgentExited"
+    if code == 1 and replica.reason:
+        reason = replica.reason
+    message = replica.message or f"the agent of {replica.name} exited with code {code}"
+    failure = _failure(replica, reason=reason, message=message)
+    if known is not None and known.failure is not None and code == 1:
+        failure = rank_failure(known.failure)
+    if reason in UNCOUNTED:
+        return Verdict("preempted", failure)
+    if code == 1:
+        step = known.step if known is not None else -1
+        return Verdict(_user_or_restart(template, failure, step=step), failure)
+    return Verdict("restart", failure)
+
+
+def _missing_member(
+    known: facts.TrialFacts,
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    state: str,
+    now_s: float,
+) -> Verdict:
+    ended = [entry for entry in replicas if _ended_well(entry)]
+    waited = known.updated_s and now_s >= known.updated_s + MEMBER_WAIT_S
+    if ended and state in ("forming", "draining") and waited:
+        message = f"{ended[0].name} has ended but generation {known.generation} needs it"
+        return Verdict("restart", _failure(ended[0], reason="MemberGone", message=message))
+    return Verdict("none")
+
+
+def _failure(
+    replica: runplan.ObservedReplica, *, reason: str, message: str
+) -> experiment.LastFailure:
+    return experiment.LastFailure(
+        role=replica.role[:256],
+        rank=-1,
+        exit_code=replica.exit_code,
+        reason=reason[:256],
+        message=message[:1024],
+    )
