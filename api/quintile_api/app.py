@@ -1,0 +1,184 @@
+"""The application: ports and keys in, FastAPI out. Called by composition roots and tests."""
+
+from __future__ import annotations
+
+import pathlib
+import secrets
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+import fastapi
+from fastapi import staticfiles
+
+from quintile import ports, settings
+from quintile.adapters import http_guard, outbox, problem_json, signed_urls, sql, tokens_ed25519
+from quintile_api import (
+    audit,
+    background,
+    context,
+    eventlog,
+    experiments,
+    health,
+    migrations,
+    objects,
+    tables,
+)
+from quintile_api.coordinator import fencing, liveness, service
+from quintile_api.coordinator import routes as agent_routes
+from quintile_api.identity import routes as identity_routes
+from quintile_api.identity import sign_in
+from quintile_api.runs import logs
+from quintile_api.runs import routes as run_routes
+
+PREFIX: Final = "/api/v1"
+STATIC: Final = pathlib.Path(__file__).parent / "static"
+
+
+@dataclass(frozen=True)
+class ApiDependencies:
+    """What a composition root gives to the API.
+
+    Attributes:
+        engine_url: ``sqlite:///PATH`` or ``postgresql+psycopg2://...``.
+        objects: Where bytes live.
+        resources: Where desired state lives.
+        events: Events of resources, for reading.
+        clock: The time.
+        verifier: Checks trial tokens.
+        urls: Signs and checks object URLs (same key as the object store's).
+        session_key: HMAC key of session cookies, 32 random bytes.
+        service_token: Secret of the sibling services; empty = there are none.
+        api_url: Base URL at which agents and people reach this API.
+        settings: The API's settings.
+        admin: Name of the first administrator.
+        project: Name of the first project.
+        python: Interpreter of agents, for dry runs.
+        body_limits: Larger body limits by path prefix, for routes of mounted parts.
+    """
+
+    engine_url: str
+    objects: ports.ObjectStore
+    resources: ports.ResourceStore
+    events: eventlog.EventLog
+    clock: ports.Clock
+    verifier: tokens_ed25519.TrialTokenVerifier
+    urls: signed_urls.UrlSigner
+    session_key: bytes
+    service_token: str
+    api_url: str
+    settings: settings.ApiSettings = settings.ApiSettings()
+    admin: str = "admin"
+    project: str = "default"
+    python: str = sys.executable
+    body_limits: Mapping[str, int] = field(default_factory=dict)
+
+
+def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
+    """Return the API: database migrated, first project and admin made, routes in place.
+
+    ``app.state.context`` is the ``context.Context``; ``app.state.background`` the background
+    work, which the lifespan starts and stops.
+    """
+    ctx = make_context(deps)
+    sign_in.seed(ctx.database, ctx.clock, admin=deps.admin, project=deps.project)
+    app = fastapi.FastAPI(
+        title="Quintile",
+        version="1",
+        summary="Label a fifth, certify the rest, train on all of it.",
+        openapi_url=f"{PREFIX}/openapi.json",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    app.state.context = ctx
+    app.state.background = background.Background(_liveness(ctx).tick)
+    problem_json.install(app)
+    app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
+    _include(app)
+    app.add_middleware(audit.Auditor, database=ctx.database, clock=ctx.clock)
+    app.add_middleware(http_guard.Guard, policy=policy(deps))
+    return app
+
+
+def make_context(deps: ApiDependencies) -> context.Context:
+    """Open and migrate the database and put the shared parts together."""
+    database = sql.Database(sql.create_engine(deps.engine_url))
+    migrations.migrate(database.engine)
+    changes = outbox.Outbox(database, tables.OUTBOX)
+    parts = service.Parts(
+        database=database,
+        outbox=changes,
+        objects=deps.objects,
+        clock=deps.clock,
+        settings=deps.settings,
+    )
+    return context.Context(
+        database=database,
+        outbox=changes,
+        objects=deps.objects,
+        resources=deps.resources,
+        events=deps.events,
+        clock=deps.clock,
+        verifier=deps.verifier,
+        urls=deps.urls,
+        settings=deps.settings,
+        coordinator=service.Coordinator(parts),
+        logs=logs.LogStore(database),
+        service_token=deps.service_token,
+        session_key=deps.session_key,
+        api_url=deps.api_url,
+        python=deps.python,
+    )
+
+
+def policy(deps: ApiDependencies) -> http_guard.Policy:
+    """Return what the guard lets through."""
+    chosen = deps.settings
+    return http_guard.Policy(
+        hosts=frozenset(chosen.allowed_hosts),
+        origins=frozenset(chosen.allowed_origins),
+        body_limit_bytes=chosen.body_limit_bytes,
+        body_limits={
+            f"{PREFIX}/bytes/": chosen.object_limit_bytes,
+            f"{PREFIX}/bundles/": chosen.bundle_limit_bytes,
+            **deps.body_limits,
+        },
+    )
+
+
+def _include(app: fastapi.FastAPI) -> None:
+    for router in (
+        health.version_router,
+        identity_routes.router,
+        experiments.router,
+        run_routes.router,
+        objects.router,
+        agent_routes.router,
+    ):
+        app.include_router(router, prefix=PREFIX)
+    app.include_router(health.router)
+    app.include_router(identity_routes.pages)
+    if (STATIC / "index.html").is_file():
+        app.mount("/", staticfiles.StaticFiles(directory=STATIC, html=True), name="console")
+
+
+def _liveness(ctx: context.Context) -> liveness.Liveness:
+    return liveness.Liveness(
+        ctx.coordinator,
+        database=ctx.database,
+        clock=ctx.clock,
+        silence_s=ctx.settings.agent_silence_s,
+        flush_s=ctx.settings.heartbeat_flush_s,
+        holder=secrets.token_hex(8),
+    )
+
+
+@asynccontextmanager
+async def _lifespan(app: fastapi.FastAPI) -> AsyncIterator[None]:
+    app.state.background.start()
+    yield
+    app.state.background.stop()
+    app.state.context.database.dispose()

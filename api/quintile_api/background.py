@@ -1,0 +1,55 @@
+"""The API's own background work: one thread that ticks liveness and tidies up.
+
+Started and stopped by the application's lifespan; a composition root that serves the application
+without lifespan calls ``start`` and ``stop`` itself.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from quintile.core import errors
+
+TICK_S: Final = 1.0
+_LOG = logging.getLogger("quintile.background")
+
+
+class Background:
+    """Calls ``tick`` every second in a daemon thread. Start and stop are idempotent."""
+
+    def __init__(self, tick: Callable[[], None], *, every_s: float = TICK_S) -> None:
+        self._tick = tick
+        self._every_s = every_s
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin to tick."""
+        if self._thread is None:
+            self._stop.clear()
+            self._thread = threading.Thread(
+                target=self._run, name="quintile-api-background", daemon=True
+            )
+            self._thread.start()
+
+    def stop(self) -> None:
+        """End after the tick that runs now; one last tick writes what is pending."""
+        if self._thread is not None:
+            self._stop.set()
+            self._thread.join(timeout=10)
+            self._thread = None
+            self._once()
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._every_s):
+            self._once()
+
+    def _once(self) -> None:
+        try:
+            self._tick()
+        except errors.QuintileError as error:
+            # A tick that fails is tried again; liveness counts the pause as our own.
+            _LOG.warning("background tick failed", extra={"reason": str(error)})

@@ -1,0 +1,1 @@
+"""The coordinator: agents of one trial attempt meet here, generation after generation."""

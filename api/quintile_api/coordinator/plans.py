@@ -1,0 +1,65 @@
+"""Who gets which rank, and where the ranks of a generation meet. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from quintile.core import messages, names
+
+ROLE_ORDER = ("worker", "launcher", "ps")
+
+
+@dataclass(frozen=True)
+class JoinedAgent:
+    """An agent that is ready for the generation."""
+
+    role: str
+    index: int
+    procs: int
+    host: str
+    port: int
+
+
+def missing(members: Mapping[str, int], joined: Sequence[JoinedAgent]) -> list[str]:
+    """Return the members that have not joined, as ``role-index``."""
+    present = {(agent.role, agent.index) for agent in joined}
+    return [
+        f"{role}-{index}"
+        for role, count in sorted(members.items())
+        for index in range(count)
+        if (role, index) not in present
+    ]
+
+
+def plan(
+    trial_uid: str, *, attempt: int, generation: int, joined: Sequence[JoinedAgent]
+) -> messages.GenerationPlan:
+    """Return the plan of a generation, without its resume point (URLs are made when asked for).
+
+    Workers get the ranks from 0 in order of their index; other roles follow. ``world_size`` counts
+    the workers' ranks. Rank 0's agent is the rendezvous.
+    """
+    ordered = sorted(joined, key=lambda agent: (_place(agent.role), agent.role, agent.index))
+    slots: list[messages.RankSlot] = []
+    for agent in ordered:
+        for local in range(agent.procs):
+            slots.append(
+                messages.RankSlot(
+                    rank=len(slots), role=agent.role, index=agent.index, local_rank=local
+                )
+            )
+    first = ordered[0].role
+    return messages.GenerationPlan(
+        attempt=attempt,
+        generation=generation,
+        world_size=sum(slot.role == first for slot in slots),
+        ranks=slots,
+        master_host=ordered[0].host,
+        master_port=ordered[0].port,
+        checkpoint_prefix=names.checkpoint_root(trial_uid, attempt=attempt, generation=generation),
+    )
+
+
+def _place(role: str) -> int:
+    return ROLE_ORDER.index(role) if role in ROLE_ORDER else len(ROLE_ORDER)

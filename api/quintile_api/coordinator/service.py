@@ -1,0 +1,336 @@
+"""The coordinator: join, heartbeat, exit, commit. Blocking steps; routes do the waiting.
+
+State lives in SQL, so any replica of the API answers any agent. Each step is one transaction that
+takes the trial's row first, checks the fence, swaps states, and appends to the outbox what the
+reconciler must hear.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import orm
+
+from quintile import ports, settings
+from quintile.adapters import outbox, signals, sql, tokens_ed25519
+from quintile.core import errors, messages
+from quintile_api.coordinator import fencing, plans, pulse, state, transitions
+from quintile_api.runs import checkpoints, tables
+
+Claims = tokens_ed25519.TrialClaims
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What the coordinator works with."""
+
+    database: sql.Database
+    outbox: outbox.Outbox
+    objects: ports.ObjectStore
+    clock: ports.Clock
+    settings: settings.ApiSettings
+
+
+class Coordinator:
+    """One per API process. ``changed`` wakes joins when any generation of this process moved."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._database = parts.database
+        self.changed = signals.Signal()
+        self.pulse = pulse.Pulse()
+
+    def join(self, claims: Claims, message: messages.Join) -> messages.JoinAnswer:
+        """Take an agent into the newest generation of its attempt. Idempotent per boot.
+
+        Raises:
+            Stale: The attempt is over.
+            InvalidSpec: The agent is no member of the attempt.
+        """
+        _check_member(message)
+        now_s = self._parts.clock.now()
+        with self._database.write() as session:
+            run = self._run(session, claims, message, now_s)
+            row = self._generation(session, run, message)
+            if row.state == "running" and not transitions.is_member(session, row, message):
+                text = f"the agent {message.role}-{message.index} started again"
+                transitions.step_down(session, run, row, cause=("AgentReplaced", text), now_s=now_s)
+                self._tell(session, run)
+                row = state.current(session, run)
+            if row.state == "forming" and run.stop_s is not None:
+                state.swap(session, row, "stopped")
+                self._tell(session, run)
+            if row.state == "forming":
+                transitions.sign_in(session, row, message, now_s=now_s)
+            complete = row.state == "forming" and not plans.missing(
+                row.members, state.joined(session, row)
+            )
+            key = (row.trial_uid, row.attempt, row.generation)
+        self.pulse.beat(claims.uid, message, now_s=now_s)
+        if complete:
+            self._form(key)
+        self.changed.notify()
+        return self.answer(claims, message)
+
+    def answer(self, claims: Claims, message: messages.Join) -> messages.JoinAnswer:
+        """Return what a waiting agent is told now, without changing anything."""
+        with self._database.read() as session:
+            run = state.run_of(session, claims.uid)
+            row = state.newest(session, claims.uid, run.attempt) if run is not None else None
+            stale = state.behind(run, row, message)
+            if run is None or row is None or (stale and stale.members["directive"] == "fenced"):
+                raise stale or errors.NotFound(f"Trial {claims.trial} has not joined.")
+            found, word, number = state.plan_of(row), state.word(row), row.generation
+        if word in state.TERMINAL:
+            return messages.JoinAnswer(state=word, generation=number, directive="stop")
+        plan = self._with_urls(found) if word == "running" and found is not None else None
+        return messages.JoinAnswer(state=word, generation=number, plan=plan)
+
+    def heartbeat(self, claims: Claims, message: messages.Heartbeat) -> messages.HeartbeatAnswer:
+        """Note that an agent lives and say what it shall do.
+
+        Raises:
+            Stale: The agent is of an older attempt or generation, or another boot took its place.
+        """
+        with self._database.read() as session:
+            run = state.run_of(session, claims.uid)
+            row = state.newest(session, claims.uid, run.attempt) if run is not None else None
+            stale = state.behind(run, row, message)
+            if stale is None or stale.members["directive"] != "fenced":
+                self.pulse.beat(claims.uid, message, now_s=self._parts.clock.now())
+            if stale is not None or run is None or row is None:
+                raise stale or errors.NotFound(f"Trial {claims.trial} has not joined.")
+            if not transitions.is_member(session, row, message):
+                raise fencing.Stale(
+                    f"{message.role}-{message.index} of this boot has not joined generation "
+                    f"{row.generation}.",
+                    directive="regenerate",
+                    state=state.word(row),
+                    attempt=row.attempt,
+                    generation=row.generation,
+                )
+            return _directions(run, row)
+
+    def exited(self, claims: Claims, message: messages.RankExit) -> messages.HeartbeatAnswer:
+        """Store that a rank ended and decide what that means. Idempotent per rank.
+
+        Raises:
+            Stale: The attempt is over or has not begun.
+            InvalidSpec: The generation has no such rank.
+        """
+        now_s = self._parts.clock.now()
+        with self._database.write() as session:
+            run = state.speaker(session, claims.uid, message, lock=True)
+            row = state.current(session, run)
+            step = self.pulse.step_of(claims.uid, message, message.rank)
+            fresh = transitions.store_exit(session, claims.uid, message, step=step, now_s=now_s)
+            if state.earlier(run, row, message):
+                # The exit of an earlier generation is a fact worth keeping, and changes nothing.
+                return messages.HeartbeatAnswer(
+                    directive="regenerate", state=state.word(row), generation=row.generation
+                )
+            if fresh and row.state == "running":
+                transitions.settle(session, run, row, now_s=now_s)
+                self._tell(session, run)
+            newest = state.current(session, run)
+            answer = _directions(run, newest)
+            if newest.generation != message.generation:
+                answer = answer.model_copy(update={"directive": "regenerate"})
+        self.changed.notify()
+        return answer
+
+    def check_current(self, claims: Claims, message: messages.Envelope) -> None:
+        """Refuse an agent that is not of the newest attempt and generation.
+
+        Raises:
+            Stale: It is not.
+        """
+        with self._database.read() as session:
+            self._fenced(session, claims.uid, message)
+
+    def commit(self, claims: Claims, message: messages.CheckpointCommit) -> tables.CheckpointRow:
+        """Commit a checkpoint: one transaction that checks the generation.
+
+        Raises:
+            Stale: A newer attempt or generation exists.
+            InvalidSpec: Files or manifest are not as they must be.
+            Conflict: Another checkpoint is committed for this step.
+        """
+        self.check_current(claims, message)
+        checkpoints.verify_commit(self._parts.objects, claims.uid, message)
+        with self._database.write() as session:
+            run = self._fenced(session, claims.uid, message, lock=True)
+            row = checkpoints.store(session, message, uid=claims.uid, now_s=self._parts.clock.now())
+            self._tell(session, run)
+        return row
+
+    def lose(self, uid: str, *, silent_since_s: float) -> bool:
+        """Take agents of a trial that were silent since then out of its newest generation.
+
+        A running generation is followed by a new one (or fails); a forming one waits for others.
+        Returns whether anything changed.
+        """
+        with self._database.write() as session:
+            run = state.run_of(session, uid, lock=True)
+            row = state.newest(session, uid, run.attempt) if run is not None else None
+            if run is None or row is None or row.state in state.TERMINAL:
+                return False
+            gone = [
+                agent
+                for agent in state.agents(session, uid, run.attempt)
+                if agent.generation == row.generation and agent.seen_s < silent_since_s
+            ]
+            if not gone:
+                return False
+            if row.state == "running":
+                text = f"the agent {gone[0].role}-{gone[0].index} was silent for too long"
+                transitions.step_down(
+                    session, run, row, cause=("AgentLost", text), now_s=self._parts.clock.now()
+                )
+            for agent in gone:
+                agent.generation = 0
+            self._tell(session, run)
+        self.changed.notify()
+        return True
+
+    def flush(self) -> int:
+        """Write the heartbeats since the last flush in one transaction; return how many."""
+        beats = self.pulse.take()
+        if not beats:
+            return 0
+        try:
+            with self._database.write() as session:
+                moved = pulse.store(session, beats)
+                for uid in sorted(moved):
+                    run = state.run_of(session, uid)
+                    if run is not None:
+                        self.outbox_append(session, run)
+        except errors.Unavailable:
+            self.pulse.put_back(beats)
+            raise
+        return len(beats)
+
+    def outbox_append(self, session: orm.Session, run: tables.TrialRun) -> None:
+        """Note in the outbox that a trial changed."""
+        self._parts.outbox.append(session, "Trial", run.namespace, run.name)
+
+    def request_stop(self, uid: str, *, namespace: str, name: str) -> None:
+        """Remember that a person asked a trial to stop; agents hear it at their next heartbeat."""
+        now_s = self._parts.clock.now()
+        with self._database.write() as session:
+            run = state.run_of(session, uid, lock=True)
+            if run is None:
+                run = transitions.new_run(uid, namespace=namespace, name=name, now_s=now_s)
+                session.add(run)
+            if run.stop_s is None:
+                run.stop_s = now_s
+            self._tell(session, run)
+        self.changed.notify()
+
+    def _fenced(
+        self, session: orm.Session, uid: str, message: messages.Envelope, *, lock: bool = False
+    ) -> tables.TrialRun:
+        run = state.run_of(session, uid, lock=lock)
+        row = state.newest(session, uid, run.attempt) if run is not None else None
+        stale = state.behind(run, row, message)
+        if stale is not None or run is None:
+            raise stale or errors.NotFound(f"Trial {uid} has not joined.")
+        return run
+
+    def _tell(self, session: orm.Session, run: tables.TrialRun) -> None:
+        run.updated_s = self._parts.clock.now()
+        self.outbox_append(session, run)
+
+    def _run(
+        self, session: orm.Session, claims: Claims, message: messages.Join, now_s: float
+    ) -> tables.TrialRun:
+        run = state.run_of(session, claims.uid, lock=True)
+        if run is None:
+            run = transitions.new_run(
+                claims.uid, namespace=claims.namespace, name=claims.trial, now_s=now_s
+            )
+            session.add(run)
+        if message.attempt > run.attempt:
+            run.attempt = message.attempt
+            run.started_s = run.started_s or now_s
+            session.add(transitions.first_generation(claims.uid, message, now_s=now_s))
+            self._tell(session, run)
+        session.flush()
+        return run
+
+    def _generation(
+        self,
+        session: orm.Session,
+        run: tables.TrialRun,
+        message: messages.Join,
+    ) -> tables.Generation:
+        row = state.newest(session, run.uid, run.attempt)
+        if row is None or message.attempt < run.attempt:
+            stale = state.behind(run, row, message)
+            raise stale or errors.NotFound(f"Attempt {run.attempt} has no generation.")
+        if row.members != message.members:
+            raise errors.InvalidSpec(
+                f"{message.role}-{message.index} expects members {message.members}, but attempt "
+                f"{run.attempt} began with {row.members}.",
+                hint="All agents of an attempt must come from one plan.",
+                field="members",
+            )
+        return row
+
+    def _form(self, key: tuple[str, int, int]) -> None:
+        """Give a complete generation its plan; whoever swaps first decides."""
+        uid, attempt, generation = key
+        with self._database.read() as session:
+            saved = checkpoints.committed(session, uid)
+        # Reading the store takes time, so it happens outside of the transaction.
+        resume = checkpoints.resume_point(self._parts.objects, saved, ttl_s=3600)
+        with self._database.write() as session:
+            run = state.run_of(session, uid, lock=True)
+            row = session.get(tables.Generation, key)
+            if run is None or row is None or row.state != "forming":
+                return
+            joined = state.joined(session, row)
+            if plans.missing(row.members, joined):
+                return
+            plan = plans.plan(uid, attempt=attempt, generation=generation, joined=joined)
+            if resume is not None:
+                bare = resume.model_copy(update={"manifest_url": "", "urls": {}})
+                plan = plan.model_copy(update={"resume": bare})
+            step = resume.step if resume is not None else -1
+            body = plan.model_dump(mode="json")
+            if state.swap(session, row, "running", plan=body, resume_step=step):
+                transitions.add_ranks(session, row, plan, now_s=self._parts.clock.now())
+                run.step, run.total_steps = step, run.total_steps
+                self._tell(session, run)
+
+    def _with_urls(self, plan: messages.GenerationPlan) -> messages.GenerationPlan:
+        if plan.resume is None:
+            return plan
+        objects, ttl_s = self._parts.objects, self._parts.settings.url_ttl_s
+        key = plan.resume.key
+        manifest = messages.CheckpointManifest.model_validate_json(objects.get(key))
+        prefix = key.removesuffix(f"/{checkpoints.MANIFEST}")
+        urls = {
+            file.path: objects.url(f"{prefix}/{file.path}", method="GET", ttl_s=ttl_s)
+            for file in manifest.files
+        }
+        address = objects.url(key, method="GET", ttl_s=ttl_s)
+        resume = plan.resume.model_copy(update={"manifest_url": address, "urls": urls})
+        return plan.model_copy(update={"resume": resume})
+
+
+def _check_member(message: messages.Join) -> None:
+    if message.index >= message.members.get(message.role, 0):
+        raise errors.InvalidSpec(
+            f"{message.role}-{message.index} is none of the members {message.members}.",
+            hint="Role and index come from the plan of the attempt.",
+            field="role",
+        )
+
+
+def _directions(run: tables.TrialRun, row: tables.Generation) -> messages.HeartbeatAnswer:
+    stop = row.state in state.TERMINAL or run.stop_s is not None
+    directive: messages.Directive = "stop" if stop else "continue"
+    return messages.HeartbeatAnswer(
+        directive=directive, state=state.word(row), generation=row.generation
+    )

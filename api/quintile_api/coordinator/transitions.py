@@ -1,0 +1,216 @@
+"""Changing the coordinator's rows: sign in, store an exit, and what follows from it.
+
+Called by ``service`` inside its transactions; nothing here commits.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import orm
+
+from quintile.core import errors, messages
+from quintile_api.coordinator import state, verdicts
+from quintile_api.runs import tables
+
+Failure = dict[str, object]
+
+
+def new_run(uid: str, *, namespace: str, name: str, now_s: float) -> tables.TrialRun:
+    """Return the row of a trial that no agent has spoken for."""
+    return tables.TrialRun(
+        uid=uid,
+        namespace=namespace,
+        name=name,
+        attempt=0,
+        step=-1,
+        total_steps=0,
+        metrics={},
+        stop_s=None,
+        started_s=0.0,
+        updated_s=now_s,
+    )
+
+
+def first_generation(uid: str, message: messages.Join, *, now_s: float) -> tables.Generation:
+    """Return generation 1 of the attempt that ``message`` begins."""
+    return tables.Generation(
+        trial_uid=uid,
+        attempt=message.attempt,
+        generation=1,
+        state="forming",
+        members=message.members,
+        max_restarts=message.max_restarts,
+        restarts=0,
+        plan=None,
+        failure=None,
+        resume_step=None,
+        created_s=now_s,
+    )
+
+
+def is_member(session: orm.Session, row: tables.Generation, message: messages.Envelope) -> bool:
+    """Return whether this boot of the agent is in this generation."""
+    key = (row.trial_uid, row.attempt, message.role, message.index)
+    agent = session.get(tables.AgentRow, key)
+    if agent is None or agent.generation != row.generation:
+        return False
+    return agent.boot_id == message.boot_id
+
+
+def sign_in(
+    session: orm.Session, row: tables.Generation, message: messages.Join, *, now_s: float
+) -> None:
+    """Note that an agent is ready for a forming generation."""
+    key = (row.trial_uid, row.attempt, message.role, message.index)
+    agent = session.get(tables.AgentRow, key)
+    if agent is None:
+        agent = tables.AgentRow(trial_uid=key[0], attempt=key[1], role=key[2], index=key[3])
+        session.add(agent)
+    agent.boot_id = message.boot_id
+    agent.generation = row.generation
+    agent.procs = message.procs
+    agent.host = message.host
+    agent.interface = message.interface
+    agent.port = message.port
+    agent.seen_s = now_s
+    session.flush()
+
+
+def add_ranks(
+    session: orm.Session, row: tables.Generation, plan: messages.GenerationPlan, *, now_s: float
+) -> None:
+    """Add the ranks of a generation that begins to run."""
+    for slot in plan.ranks:
+        session.add(
+            tables.RankRow(
+                trial_uid=row.trial_uid,
+                attempt=row.attempt,
+                generation=row.generation,
+                rank=slot.rank,
+                role=slot.role,
+                index=slot.index,
+                state="starting",
+                pid=0,
+                step=-1,
+                total_steps=0,
+                exit_code=None,
+                signal=0,
+                reason="",
+                first_error="",
+                updated_s=now_s,
+            )
+        )
+    session.flush()
+
+
+def store_exit(
+    session: orm.Session, uid: str, message: messages.RankExit, *, step: int, now_s: float
+) -> bool:
+    """Store that a rank ended; False when it was stored before.
+
+    ``step`` is what the newest heartbeat said, perhaps not written yet: it decides whether the
+    script ever started.
+
+    Raises:
+        InvalidSpec: The generation has no such rank.
+    """
+    key = (uid, message.attempt, message.generation, message.rank)
+    rank = session.get(tables.RankRow, key)
+    if rank is None:
+        raise errors.InvalidSpec(
+            f"Generation {message.generation} has no rank {message.rank}.", field="rank"
+        )
+    if rank.exit_code is not None:
+        return False
+    rank.step = max(rank.step, step)
+    rank.state = "exited"
+    rank.exit_code = message.exit_code
+    rank.signal = message.signal
+    rank.reason = message.reason
+    rank.first_error = message.first_error
+    rank.updated_s = now_s
+    session.flush()
+    return True
+
+
+def settle(
+    session: orm.Session, run: tables.TrialRun, row: tables.Generation, *, now_s: float
+) -> None:
+    """Carry out what the exits so far mean for a running generation."""
+    now = state.situation(session, run, row)
+    outcome = verdicts.judge(now)
+    bad = [rank for rank in now.ranks if rank.exit_code not in (None, 0)]
+    failure = _failure_of(session, row, bad[0]) if bad else None
+    _carry_out(session, run, row, outcome=outcome, failure=failure, now_s=now_s)
+
+
+def step_down(
+    session: orm.Session,
+    run: tables.TrialRun,
+    row: tables.Generation,
+    *,
+    cause: tuple[str, str],
+    now_s: float,
+) -> None:
+    """End a running generation because an agent is gone; ``cause`` is (reason, sentence)."""
+    now = state.situation(session, run, row)
+    outcome = verdicts.restart_or_fail(now, [])
+    if now.stopping or any(verdicts.yielded(rank) for rank in now.ranks):
+        outcome = "stopped"
+    failure: Failure = {
+        "rank": -1,
+        "state": "lost",
+        "exit_code": None,
+        "reason": cause[0],
+        "first_error": cause[1],
+        "step": run.step,
+    }
+    _carry_out(session, run, row, outcome=outcome, failure=failure, now_s=now_s)
+
+
+def _carry_out(
+    session: orm.Session,
+    run: tables.TrialRun,
+    row: tables.Generation,
+    *,
+    outcome: verdicts.Outcome,
+    failure: Failure | None,
+    now_s: float,
+) -> None:
+    if outcome == "restart":
+        if state.swap(session, row, "draining", failure=failure):
+            session.add(_next_generation(row, now_s=now_s))
+            session.flush()
+    elif outcome == "failed":
+        state.swap(session, row, "failed", failure=failure)
+    elif outcome != "none":
+        state.swap(session, row, outcome)
+        run.step = max([run.step, *(rank.step for rank in state.ranks(session, row))])
+
+
+def _next_generation(row: tables.Generation, *, now_s: float) -> tables.Generation:
+    return tables.Generation(
+        trial_uid=row.trial_uid,
+        attempt=row.attempt,
+        generation=row.generation + 1,
+        state="forming",
+        members=row.members,
+        max_restarts=row.max_restarts,
+        restarts=row.restarts + 1,
+        plan=None,
+        failure=row.failure,
+        resume_step=None,
+        created_s=now_s,
+    )
+
+
+def _failure_of(session: orm.Session, row: tables.Generation, end: verdicts.RankEnd) -> Failure:
+    key = (row.trial_uid, row.attempt, row.generation, end.rank)
+    rank = session.get(tables.RankRow, key)
+    return {
+        "rank": end.rank,
+        "state": "exited",
+        "exit_code": end.exit_code,
+        "reason": end.reason,
+        "first_error": rank.first_error if rank is not None else "",
+        "step": end.step,
+    }

@@ -1,0 +1,76 @@
+"""What the exits of ranks mean for their generation. Pure.
+
+Called by ``service`` inside the transaction that stores an exit or a loss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Outcome = Literal["none", "succeeded", "stopped", "restart", "failed"]
+YIELDED = 75
+YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped"})
+USER_ERROR = 1
+
+
+@dataclass(frozen=True)
+class RankEnd:
+    """One rank; ``exit_code`` is None while it runs."""
+
+    rank: int
+    role: str
+    exit_code: int | None
+    reason: str
+    step: int
+    total_steps: int
+
+
+@dataclass(frozen=True)
+class Situation:
+    """Everything a verdict depends on.
+
+    ``stopping``: a person asked to stop. ``final_checkpoint``: a checkpoint of the last step is
+    committed. ``restarts`` counts generations after the first.
+    """
+
+    ranks: Sequence[RankEnd]
+    stopping: bool
+    generation: int
+    restarts: int
+    max_restarts: int
+    final_checkpoint: bool = False
+
+
+def judge(now: Situation) -> Outcome:
+    """Return what becomes of a running generation."""
+    ended = [rank for rank in now.ranks if rank.exit_code is not None]
+    workers = [rank for rank in now.ranks if rank.role == "worker"] or list(now.ranks)
+    all_ended = len(ended) == len(now.ranks)
+    if workers and all(rank.exit_code == 0 for rank in workers):
+        unfinished = any(0 <= rank.step < rank.total_steps for rank in workers)
+        return "stopped" if now.stopping and unfinished else "succeeded"
+    if now.stopping or any(yielded(rank) for rank in ended):
+        # Whoever was asked to leave leaves in any order and with any code; no restart for that.
+        return "stopped" if all_ended else "none"
+    bad = [rank for rank in ended if rank.exit_code != 0]
+    if not bad:
+        return "none"
+    if now.final_checkpoint and any(rank.exit_code == 0 for rank in workers):
+        # The work is saved and one worker finished: a crash while leaving is no reason to train.
+        return "succeeded" if all_ended else "none"
+    return restart_or_fail(now, bad)
+
+
+def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:
+    """Return whether another generation may follow; ``bad`` are the ranks that ended badly."""
+    started = any(rank.step >= 0 for rank in now.ranks)
+    if now.generation == 1 and not started and any(r.exit_code == USER_ERROR for r in bad):
+        return "failed"
+    return "restart" if now.restarts < now.max_restarts else "failed"
+
+
+def yielded(rank: RankEnd) -> bool:
+    """Return whether a rank left because it was asked to."""
+    return rank.exit_code == YIELDED or (rank.exit_code != 0 and rank.reason in YIELD_REASONS)

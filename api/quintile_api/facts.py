@@ -1,0 +1,77 @@
+"""What agents did, as the reconciler reads it: snapshots of trials and the tail of the outbox.
+
+The API's half of the port ``Facts``; the composition root joins it with the labeling service's.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import orm
+
+from quintile.adapters import outbox, sql
+from quintile.core import facts
+from quintile_api.coordinator import state
+from quintile_api.runs import checkpoints, tables
+
+
+class TrialFactsReader:
+    """Facts about trials from the API's own tables. Blocking; thread-safe."""
+
+    def __init__(self, database: sql.Database, changes: outbox.Outbox) -> None:
+        self._database = database
+        self._changes = changes
+
+    def changed(self, since: str, *, wait_s: float) -> facts.Changes:
+        """Return keys changed after ``since`` ("" = from now on); block up to ``wait_s``."""
+        return self._changes.changed(since, wait_s=wait_s)
+
+    def trial(self, uid: str) -> facts.TrialFacts:
+        """Return the facts of a trial; empty facts when neither agent nor person spoke yet."""
+        with self._database.read() as session:
+            run = state.run_of(session, uid)
+            if run is None:
+                return facts.TrialFacts(uid=uid)
+            row = state.newest(session, uid, run.attempt)
+            saved = checkpoints.newest(session, uid)
+            checkpoint = (
+                facts.CheckpointFact(
+                    key=saved.manifest_key, step=saved.step, time_s=saved.created_s
+                )
+                if saved is not None
+                else None
+            )
+            return facts.TrialFacts(
+                uid=uid,
+                attempt=run.attempt,
+                generation=row.generation if row is not None else 0,
+                state=row.state if row is not None else "forming",
+                in_place_restarts=row.restarts if row is not None else 0,
+                ranks=_ranks(session, row),
+                step=run.step,
+                total_steps=run.total_steps,
+                metrics=run.metrics,
+                checkpoint=checkpoint,
+                failure=_failure(row),
+                stop_requested=run.stop_s is not None,
+                started_s=run.started_s,
+                updated_s=run.updated_s,
+            )
+
+
+def _ranks(session: orm.Session, row: tables.Generation | None) -> tuple[facts.RankFact, ...]:
+    if row is None:
+        return ()
+    return tuple(
+        facts.RankFact(
+            rank=rank.rank,
+            state=rank.state,
+            exit_code=rank.exit_code,
+            reason=rank.reason,
+            first_error=rank.first_error,
+            step=rank.step,
+        )
+        for rank in state.ranks(session, row)
+    )
+
+
+def _failure(row: tables.Generation | None) -> facts.RankFact | None:
+    return facts.RankFact(**row.failure) if row is not None and row.failure else None

@@ -1,0 +1,1 @@
+"""Users, projects and roles, sign-in links, sessions and API tokens."""

@@ -1,0 +1,1 @@
+"""What agents report about trials: metrics, logs, checkpoints, artifacts; and reading them."""

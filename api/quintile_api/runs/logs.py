@@ -1,0 +1,154 @@
+"""Log lines of ranks: stored in chunks as they come, read from the end, from a place, or live.
+
+The place of a line is ``<chunk id>.<offset>``; it is the event id of the live stream, so that a
+reader that comes back with Last-Event-ID gets no gap and no repeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from quintile.adapters import signals, sql
+from quintile.core import errors, messages
+from quintile.core.meta import Message
+from quintile_api.runs import streams, tables
+
+STREAM: Final = "logs"
+PAGE_CHUNKS: Final = 20
+Place = tuple[int, int]
+START: Final[Place] = (0, 0)
+
+
+class LogView(Message):
+    """One stored line. ``id`` is its place."""
+
+    id: str
+    attempt: int
+    generation: int
+    rank: int
+    seq: int
+    time: float
+    stream: str
+    line: str
+
+
+class LogStore:
+    """Stores and reads lines; ``arrived`` wakes followers in this process."""
+
+    def __init__(self, database: sql.Database) -> None:
+        self._database = database
+        self.arrived = signals.Signal()
+
+    def store(self, uid: str, batch: messages.LogBatch) -> int:
+        """Insert the lines that are not stored yet; return the last contiguous seq.
+
+        A gap between batches means that the agent dropped lines (it says so in a line of its own);
+        lines of a batch must ascend.
+        """
+        seqs = [line.seq for line in batch.lines]
+        if seqs != sorted(set(seqs)):
+            raise errors.InvalidSpec("Lines must be in ascending order of seq.", field="lines")
+        key = (uid, batch.attempt, batch.generation, batch.rank, STREAM)
+        with self._database.write() as session:
+            self._database.serialize(session, f"logs {uid}")
+            before = streams.acked(session, key)
+            fresh = [line for line in batch.lines if before is None or line.seq > before]
+            if not fresh:
+                return streams.NOTHING if before is None else before
+            session.add(
+                tables.LogChunk(
+                    trial_uid=uid,
+                    attempt=batch.attempt,
+                    generation=batch.generation,
+                    rank=batch.rank,
+                    lines=[[line.seq, line.time, line.stream, line.line] for line in fresh],
+                )
+            )
+            streams.save(session, key, fresh[-1].seq)
+        self.arrived.notify()
+        return fresh[-1].seq
+
+    def read(self, uid: str, *, after: Place, rank: int | None) -> list[LogView]:
+        """Return the next lines after a place, some chunks at most."""
+        with self._database.read() as session:
+            return list(_after(session, uid, after=after, rank=rank))
+
+    def tail(self, uid: str, *, lines: int, rank: int | None) -> list[LogView]:
+        """Return the last ``lines`` lines in order."""
+        if lines <= 0:
+            return []
+        found: list[LogView] = []
+        before: int | None = None
+        with self._database.read() as session:
+            while len(found) < lines:
+                chunks = _before(session, uid, before=before, rank=rank)
+                if not chunks:
+                    break
+                for chunk in chunks:
+                    found[:0] = _views(chunk)
+                    before = chunk.id
+        return found[-lines:]
+
+    def newest(self, uid: str) -> Place:
+        """Return the place after the last line of now."""
+        with self._database.read() as session:
+            query = sa.select(sa.func.max(tables.LogChunk.id))
+            newest = session.scalar(query.where(tables.LogChunk.trial_uid == uid))
+        return (newest + 1, 0) if newest is not None else START
+
+
+def place_of(text: str) -> Place:
+    """Return the place after the line with this id.
+
+    Raises:
+        InvalidSpec: It is not an id of a line.
+    """
+    chunk, _, offset = text.partition(".")
+    if not chunk.isdigit() or not offset.isdigit():
+        raise errors.InvalidSpec(
+            f"{text!r} is not the id of a log line.",
+            field="Last-Event-ID",
+            hint="Send back the id of the last line that arrived.",
+        )
+    return int(chunk), int(offset) + 1
+
+
+def _after(session: orm.Session, uid: str, *, after: Place, rank: int | None) -> Iterator[LogView]:
+    query = _chunks(uid, rank).where(tables.LogChunk.id >= after[0])
+    for chunk in session.scalars(query.order_by(tables.LogChunk.id).limit(PAGE_CHUNKS)):
+        skipped = after[1] if chunk.id == after[0] else 0
+        yield from _views(chunk)[skipped:]
+
+
+def _before(
+    session: orm.Session, uid: str, *, before: int | None, rank: int | None
+) -> Sequence[tables.LogChunk]:
+    query = _chunks(uid, rank)
+    if before is not None:
+        query = query.where(tables.LogChunk.id < before)
+    return session.scalars(query.order_by(tables.LogChunk.id.desc()).limit(PAGE_CHUNKS)).all()
+
+
+def _chunks(uid: str, rank: int | None) -> sa.Select[tables.LogChunk]:
+    query = sa.select(tables.LogChunk).where(tables.LogChunk.trial_uid == uid)
+    return query if rank is None else query.where(tables.LogChunk.rank == rank)
+
+
+def _views(chunk: tables.LogChunk) -> list[LogView]:
+    return [
+        LogView(
+            id=f"{chunk.id}.{offset}",
+            attempt=chunk.attempt,
+            generation=chunk.generation,
+            rank=chunk.rank,
+            seq=seq,
+            time=time_s,
+            stream=stream,
+            line=line,
+        )
+        for offset, (seq, time_s, stream, line) in enumerate(chunk.lines)
+    ]
