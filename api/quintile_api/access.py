@@ -137,8 +137,12 @@ def anywhere(role: identity.Role) -> Callable[..., identity.Identity]:
 def member(role: identity.Role) -> Callable[..., identity.Identity]:
     """Return a dependency: at least ``role`` in the ``{project}`` of the path."""
 
-    def check(project: str, found: Caller) -> identity.Identity:
+    def check(project: str, found: Caller, ctx: context.Current) -> identity.Identity:
         identity.require(found, project, role)
+        if project not in found.roles:
+            # Administrators and services hold no row, so nothing proved that the project exists.
+            with ctx.database.read() as session:
+                repository.check_project(session, project)
         return found
 
     return check

@@ -34,6 +34,9 @@ from quintile_api.runs import logs
 from quintile_api.runs import routes as run_routes
 
 PREFIX: Final = "/api/v1"
+TITLE: Final = "Quintile"
+VERSION: Final = "1"
+SUMMARY: Final = "Label a fifth, certify the rest, train on all of it."
 STATIC: Final = pathlib.Path(__file__).parent / "static"
 
 
@@ -85,9 +88,9 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     ctx = make_context(deps)
     sign_in.seed(ctx.database, ctx.clock, admin=deps.admin, project=deps.project)
     app = fastapi.FastAPI(
-        title="Quintile",
-        version="1",
-        summary="Label a fifth, certify the rest, train on all of it.",
+        title=TITLE,
+        version=VERSION,
+        summary=SUMMARY,
         openapi_url=f"{PREFIX}/openapi.json",
         docs_url=None,
         redoc_url=None,
@@ -97,7 +100,9 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     app.state.background = background.Background(_liveness(ctx).tick)
     problem_json.install(app)
     app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
-    _include(app)
+    include_routes(app)
+    if (STATIC / "index.html").is_file():
+        app.mount("/", staticfiles.StaticFiles(directory=STATIC, html=True), name="console")
     app.add_middleware(audit.Auditor, database=ctx.database, clock=ctx.clock)
     app.add_middleware(http_guard.Guard, policy=policy(deps))
     return app
@@ -149,7 +154,8 @@ def policy(deps: ApiDependencies) -> http_guard.Policy:
     )
 
 
-def _include(app: fastapi.FastAPI) -> None:
+def include_routes(app: fastapi.FastAPI) -> None:
+    """Add every route of the API to an application; also used to write the OpenAPI file."""
     for router in (
         health.version_router,
         identity_routes.router,
@@ -161,8 +167,6 @@ def _include(app: fastapi.FastAPI) -> None:
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.router)
     app.include_router(identity_routes.pages)
-    if (STATIC / "index.html").is_file():
-        app.mount("/", staticfiles.StaticFiles(directory=STATIC, html=True), name="console")
 
 
 def _liveness(ctx: context.Context) -> liveness.Liveness:

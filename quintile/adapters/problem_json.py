@@ -145,7 +145,8 @@ async def _on_http(request: fastapi.Request, error: Exception) -> fastapi.Respon
         found = errors.InvalidSpec(f"{path} does not take {method}.")
     else:
         found = errors.InvalidSpec(str(error.detail))
-    answer = response(found, trace_id=trace_id_of(request), extra={"status": error.status_code})
+    shown = {"status": error.status_code, "title": _TITLES.get(error.status_code, "Error")}
+    answer = response(found, trace_id=trace_id_of(request), extra=shown)
     answer.status_code = error.status_code
     for name, value in (error.headers or {}).items():
         answer.headers[name] = value

@@ -31,7 +31,6 @@ class Pulse:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._fresh: dict[AgentKey, Beat] = {}
-        self._last: dict[AgentKey, Beat] = {}
 
     def beat(self, uid: str, message: messages.Envelope, *, now_s: float) -> None:
         """Note a sign of an agent; a join counts as well as a heartbeat."""
@@ -40,15 +39,6 @@ class Pulse:
         found = Beat(now_s, message.boot_id, message.generation, ranks)
         with self._lock:
             self._fresh[key] = found
-            self._last[key] = found
-
-    def step_of(self, uid: str, message: messages.Envelope, rank: int) -> int:
-        """Return the last step that an agent reported for a rank of this generation; -1 if none."""
-        with self._lock:
-            found = self._last.get((uid, message.attempt, message.role, message.index))
-        if found is None or found.generation != message.generation:
-            return -1
-        return max((entry.step for entry in found.ranks if entry.rank == rank), default=-1)
 
     def take(self) -> dict[AgentKey, Beat]:
         """Return the signs since the last call and forget them."""
@@ -60,11 +50,6 @@ class Pulse:
         """Keep signs that could not be written; newer ones win."""
         with self._lock:
             self._fresh = {**beats, **self._fresh}
-
-    def forget_before(self, seen_s: float) -> None:
-        """Drop agents that have been silent since then, so that memory stays bounded."""
-        with self._lock:
-            self._last = {key: beat for key, beat in self._last.items() if beat.seen_s >= seen_s}
 
 
 def store(session: orm.Session, beats: dict[AgentKey, Beat]) -> set[str]:

@@ -119,11 +119,12 @@ class Coordinator:
             InvalidSpec: The generation has no such rank.
         """
         now_s = self._parts.clock.now()
+        # What the ranks last reported decides about UserError, so it is written down first.
+        self.flush()
         with self._database.write() as session:
             run = state.speaker(session, claims.uid, message, lock=True)
             row = state.current(session, run)
-            step = self.pulse.step_of(claims.uid, message, message.rank)
-            fresh = transitions.store_exit(session, claims.uid, message, step=step, now_s=now_s)
+            fresh = transitions.store_exit(session, claims.uid, message, now_s=now_s)
             if state.earlier(run, row, message):
                 # The exit of an earlier generation is a fact worth keeping, and changes nothing.
                 return messages.HeartbeatAnswer(

@@ -102,13 +102,8 @@ def add_ranks(
     session.flush()
 
 
-def store_exit(
-    session: orm.Session, uid: str, message: messages.RankExit, *, step: int, now_s: float
-) -> bool:
+def store_exit(session: orm.Session, uid: str, message: messages.RankExit, *, now_s: float) -> bool:
     """Store that a rank ended; False when it was stored before.
-
-    ``step`` is what the newest heartbeat said, perhaps not written yet: it decides whether the
-    script ever started.
 
     Raises:
         InvalidSpec: The generation has no such rank.
@@ -121,7 +116,6 @@ def store_exit(
         )
     if rank.exit_code is not None:
         return False
-    rank.step = max(rank.step, step)
     rank.state = "exited"
     rank.exit_code = message.exit_code
     rank.signal = message.signal

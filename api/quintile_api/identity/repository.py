@@ -25,6 +25,16 @@ def ensure_project(session: orm.Session, name: str, *, now_s: float) -> None:
         session.flush()
 
 
+def check_project(session: orm.Session, name: str) -> None:
+    """Refuse a project that does not exist.
+
+    Raises:
+        NotFound: It does not.
+    """
+    if session.get(tables.Project, name) is None:
+        raise errors.NotFound(f"There is no project {name!r}.", hint="See GET /api/v1/projects.")
+
+
 def projects_of(session: orm.Session, caller: identity.Identity) -> list[str]:
     """Return the projects that a caller may know, sorted."""
     names = session.scalars(sa.select(tables.Project.name).order_by(tables.Project.name)).all()
@@ -88,8 +98,7 @@ def set_member(session: orm.Session, project: str, user: str, role: identity.Rol
         Conflict: The project would lose its last admin.
     """
     found = user_named(session, user)
-    if session.get(tables.Project, project) is None:
-        raise errors.NotFound(f"There is no project {project!r}.")
+    check_project(session, project)
     row = session.get(tables.Member, (project, found.id))
     if row is not None and row.role == "admin" and role != "admin":
         _check_other_admin(session, project, found.id)
