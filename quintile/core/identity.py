@@ -18,6 +18,8 @@ ROLES: Final[tuple[Role, ...]] = get_args(Role)
 class Identity(Message):
     """A caller. ``roles`` by project; ``admin`` acts as admin in every project.
 
+    ``scope`` is the most that the credentials can do; ``roles`` and ``admin`` respect it already.
+
     ``kind``: ``user`` (cookie or API token), ``service`` (a sibling of the API), ``trial`` (an
     agent; may use the internal routes of its own trial alone).
     """
@@ -27,6 +29,7 @@ class Identity(Message):
     name: str
     admin: bool = False
     roles: dict[str, Role] = {}
+    scope: Role = "admin"
     expires: float | None = None
 
 

@@ -98,8 +98,8 @@ def ship_metrics(
     with ctx.database.write() as session:
         run = state.speaker(session, claims.uid, message, lock=True)
         seq = metrics.store(session, claims.uid, message)
-        if message.rank == 0:
-            run.metrics = metrics.latest(run.metrics, message)
+        if message.rank == 0 and message.generation == state.current(session, run).generation:
+            run.metrics = metrics.latest(run.metrics, message, acked=seq)
             run.updated_s = ctx.clock.now()
             ctx.coordinator.outbox_append(session, run)
     return messages.Ack(seq=seq)

@@ -204,8 +204,8 @@ def api_tokens(session: orm.Session, user_id: str) -> Sequence[tables.ApiToken]:
     return session.scalars(query.order_by(tables.ApiToken.created_s.desc())).all()
 
 
-def revoke_api_token(session: orm.Session, user_id: str, token_id: str) -> None:
-    """Forget a user's token.
+def revoke_api_token(session: orm.Session, user_id: str, token_id: str) -> identity.Role:
+    """Forget a user's token; return the scope it had.
 
     Raises:
         NotFound: The user has no such token.
@@ -214,6 +214,7 @@ def revoke_api_token(session: orm.Session, user_id: str, token_id: str) -> None:
     if row is None or row.user_id != user_id:
         raise errors.NotFound(f"You have no token {token_id!r}.", hint="See GET tokens.")
     session.delete(row)
+    return _role(row.scope)
 
 
 def identity_of_api_token(
@@ -252,13 +253,13 @@ def _identity(
     user = session.get(tables.User, user_id)
     if user is None:
         return None
-    cap = identity.ROLES.index(scope) if scope in identity.ROLES else 0
+    cap = identity.ROLES.index(_role(scope))
     query = sa.select(tables.Member).where(tables.Member.user_id == user_id)
     held = {row.project: row.role for row in session.scalars(query)}
     if user.admin and scope != "admin":
         held = dict.fromkeys(session.scalars(sa.select(tables.Project.name)), "admin")
     roles: dict[str, identity.Role] = {
-        project: identity.ROLES[min(cap, identity.ROLES.index(role))]
+        project: identity.ROLES[min(cap, identity.ROLES.index(_role(role)))]
         for project, role in held.items()
     }
     return identity.Identity(
@@ -267,5 +268,10 @@ def _identity(
         name=user.name,
         admin=user.admin and scope == "admin",
         roles=roles,
+        scope=identity.ROLES[cap],
         expires=expires_s,
     )
+
+
+def _role(text: str) -> identity.Role:
+    return next((role for role in identity.ROLES if role == text), identity.ROLES[0])

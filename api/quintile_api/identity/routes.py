@@ -83,7 +83,7 @@ class RoleChange(Message):
     role: identity.Role
 
 
-@pages.get("/login", include_in_schema=False)
+@pages.get("/login", status_code=303, response_class=responses.RedirectResponse)
 def login(ctx: context.Current, request: fastapi.Request, token: str) -> fastapi.Response:
     """Use up a one-time link and go to the first page."""
     answer = responses.RedirectResponse("/", status_code=303)
@@ -150,11 +150,8 @@ def list_tokens(found: access.User, ctx: context.Current) -> paging.Listed[Token
 
 @router.post("/tokens", status_code=201)
 def create_token(found: access.User, ctx: context.Current, body: TokenCreate) -> TokenCreated:
-    """Make an API token of at most the caller's own power; its text is shown this once."""
-    if body.scope == "admin" and not found.admin:
-        raise errors.Forbidden(
-            "A token of scope admin needs an administrator.", hint="Ask for scope manager."
-        )
+    """Make an API token of at most the scope of the caller's own; its text is shown this once."""
+    _check_scope(found, body.scope)
     now_s = ctx.clock.now()
     with ctx.database.write() as session:
         row, token = repository.add_api_token(
@@ -172,7 +169,7 @@ def create_token(found: access.User, ctx: context.Current, body: TokenCreate) ->
 def revoke_token(found: access.User, ctx: context.Current, token_id: str) -> None:
     """Revoke one of the caller's tokens; it stops working at once."""
     with ctx.database.write() as session:
-        repository.revoke_api_token(session, found.id, token_id)
+        _check_scope(found, repository.revoke_api_token(session, found.id, token_id))
 
 
 @router.get("/users", tags=["users"])
@@ -291,6 +288,14 @@ def _token(row: tables.ApiToken) -> TokenView:
         expires=row.expires_s,
         last_used=row.last_used_s,
     )
+
+
+def _check_scope(found: identity.Identity, scope: identity.Role) -> None:
+    if identity.ROLES.index(scope) > identity.ROLES.index(found.scope):
+        raise errors.Forbidden(
+            f"These credentials have scope {found.scope}; they reach no token of scope {scope}.",
+            hint="Sign in through a link, or use a stronger token.",
+        )
 
 
 def _check_other(found: identity.Identity, user: str) -> None:

@@ -18,12 +18,15 @@ READ_LIMIT = 200_000
 
 
 class Series(Message):
-    """One metric of rank 0 along the committed lineage; ``total`` points before down-sampling."""
+    """One metric of a rank along the committed lineage; ``total`` points before down-sampling.
+
+    A value is None where the rank reported NaN or an infinity.
+    """
 
     name: str
     steps: list[int]
     times: list[float]
-    values: list[float]
+    values: list[float | None]
     generations: list[int]
     total: int
 
@@ -33,6 +36,10 @@ class MetricsView(Message):
 
     trial: str
     series: list[Series]
+
+
+Point = tuple[int, float, float | None, int]
+"""(step, seconds since the epoch, value, generation)."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ def store(session: orm.Session, uid: str, batch: messages.MetricBatch) -> int:
                 seq=point.seq,
                 step=point.step,
                 time_s=point.time,
-                values=point.values,
+                values={name: _finite(value) for name, value in point.values.items()},
             )
         )
     session.flush()
@@ -101,8 +108,20 @@ def _of(key: streams.StreamKey) -> sa.Select[int]:
     )
 
 
-def latest(before: dict[str, float], batch: messages.MetricBatch) -> dict[str, float]:
-    """Return the newest finite value by metric name after a batch of rank 0."""
+def _finite(value: float) -> float | None:
+    # JSON of the databases knows no NaN; a lost value must stay visible as one.
+    return value if math.isfinite(value) else None
+
+
+def latest(
+    before: dict[str, float], batch: messages.MetricBatch, *, acked: int
+) -> dict[str, float]:
+    """Return the newest finite value by metric name after a batch of rank 0.
+
+    A batch that ends before ``acked`` (a repeat, or one that fills a gap) brings nothing newer.
+    """
+    if not batch.points or batch.points[-1].seq < acked:
+        return before
     merged = dict(before)
     for point in batch.points:
         merged.update({name: v for name, v in point.values.items() if math.isfinite(v)})
@@ -150,7 +169,7 @@ def read(
         .order_by(row.attempt, row.generation, row.seq)
         .limit(READ_LIMIT)
     )
-    found: dict[str, list[tuple[int, float, float, int]]] = {}
+    found: dict[str, list[Point]] = {}
     for point in session.execute(query):
         if point.step > limits.get((point.attempt, point.generation), math.inf):
             continue
@@ -161,7 +180,7 @@ def read(
     return [_series(name, points, max_points) for name, points in sorted(found.items())]
 
 
-def _series(name: str, points: Sequence[tuple[int, float, float, int]], max_points: int) -> Series:
+def _series(name: str, points: Sequence[Point], max_points: int) -> Series:
     kept = [points[index] for index in sample(len(points), max_points)]
     return Series(
         name=name,

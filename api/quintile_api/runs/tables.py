@@ -110,7 +110,7 @@ class MetricRow(tables.Base):
     seq: orm.Mapped[int] = orm.mapped_column(primary_key=True)
     step: orm.Mapped[int]
     time_s: orm.Mapped[float]
-    values: orm.Mapped[dict[str, float]] = orm.mapped_column(sa.JSON)
+    values: orm.Mapped[dict[str, float | None]] = orm.mapped_column(sa.JSON)
 
 
 class LogChunk(tables.Base):
