@@ -126,7 +126,9 @@ class Coordinator:
             row = state.current(session, run)
             fresh = transitions.store_exit(session, claims.uid, message, now_s=now_s)
             if state.earlier(run, row, message):
-                # The exit of an earlier generation is a fact worth keeping, and changes nothing.
+                # The exit of an earlier generation is a fact; at most it corrects the cause.
+                if fresh and transitions.settle_late(session, row, message):
+                    self._tell(session, run)
                 return messages.HeartbeatAnswer(
                     directive="regenerate", state=state.word(row), generation=row.generation
                 )

@@ -88,6 +88,16 @@ def ranks(session: orm.Session, row: tables.Generation) -> Sequence[tables.RankR
     return session.scalars(query.order_by(tables.RankRow.rank)).all()
 
 
+def has_started(session: orm.Session, row: tables.Generation) -> bool:
+    """Return whether any rank of the attempt ever finished a step."""
+    query = sa.select(tables.RankRow.rank).where(
+        tables.RankRow.trial_uid == row.trial_uid,
+        tables.RankRow.attempt == row.attempt,
+        tables.RankRow.step >= 0,
+    )
+    return session.scalars(query.limit(1)).first() is not None
+
+
 def situation(
     session: orm.Session, run: tables.TrialRun, row: tables.Generation
 ) -> verdicts.Situation:
@@ -108,7 +118,7 @@ def situation(
     return verdicts.Situation(
         ranks=known,
         stopping=run.stop_s is not None,
-        generation=row.generation,
+        started=has_started(session, row),
         restarts=row.restarts,
         max_restarts=row.max_restarts,
         final_checkpoint=total > 0 and saved is not None and saved.step >= total,

@@ -133,8 +133,33 @@ def settle(
     now = state.situation(session, run, row)
     outcome = verdicts.judge(now)
     bad = [rank for rank in now.ranks if rank.exit_code not in (None, 0)]
-    failure = _failure_of(session, row, bad[0]) if bad else None
+    cause = verdicts.culprit(bad)
+    failure = _failure_of(session, row, cause) if cause is not None else None
     _carry_out(session, run, row, outcome=outcome, failure=failure, now_s=now_s)
+
+
+def settle_late(session: orm.Session, row: tables.Generation, message: messages.RankExit) -> bool:
+    """Learn from an exit of the generation before ``row``; return whether that changed ``row``.
+
+    A rank that lost its peer may have reported first. When the peer's own end arrives, it is the
+    cause, and a script that cannot start fails here as it would have then.
+    """
+    known = row.failure or {}
+    just_before = message.generation == row.generation - 1 and row.state == "forming"
+    own_fault = message.exit_code == verdicts.USER_ERROR
+    if not (just_before and own_fault and known.get("reason") == verdicts.PEER_LOST):
+        return False
+    row.failure = {
+        **known,
+        "rank": message.rank,
+        "exit_code": message.exit_code,
+        "reason": message.reason,
+        "first_error": message.first_error,
+    }
+    session.flush()
+    if verdicts.cannot_start(state.has_started(session, row), [message.exit_code]):
+        state.swap(session, row, "failed")
+    return True
 
 
 def step_down(

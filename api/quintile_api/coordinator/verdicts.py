@@ -13,6 +13,7 @@ Outcome = Literal["none", "succeeded", "stopped", "restart", "failed"]
 YIELDED = 75
 YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped"})
 USER_ERROR = 1
+PEER_LOST = "PeerLost"
 
 
 @dataclass(frozen=True)
@@ -31,13 +32,13 @@ class RankEnd:
 class Situation:
     """Everything a verdict depends on.
 
-    ``stopping``: a person asked to stop. ``final_checkpoint``: a checkpoint of the last step is
+    ``started``: some rank of this attempt ever finished a step. ``stopping``: a person asked to stop. ``final_checkpoint``: a checkpoint of the last step is
     committed. ``restarts`` counts generations after the first.
     """
 
     ranks: Sequence[RankEnd]
     stopping: bool
-    generation: int
+    started: bool
     restarts: int
     max_restarts: int
     final_checkpoint: bool = False
@@ -65,10 +66,19 @@ def judge(now: Situation) -> Outcome:
 
 def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:
     """Return whether another generation may follow; ``bad`` are the ranks that ended badly."""
-    started = any(rank.step >= 0 for rank in now.ranks)
-    if now.generation == 1 and not started and any(r.exit_code == USER_ERROR for r in bad):
+    if cannot_start(now.started, [rank.exit_code for rank in bad]):
         return "failed"
     return "restart" if now.restarts < now.max_restarts else "failed"
+
+
+def cannot_start(started: bool, exit_codes: Sequence[int | None]) -> bool:
+    """Return whether the user's code failed before any step of the attempt: trying again is vain."""
+    return not started and USER_ERROR in exit_codes
+
+
+def culprit(bad: Sequence[RankEnd]) -> RankEnd | None:
+    """Return the rank to name as the cause: one that failed by itself, not for want of a peer."""
+    return min(bad, key=lambda rank: (rank.reason == PEER_LOST, rank.rank), default=None)
 
 
 def yielded(rank: RankEnd) -> bool:
