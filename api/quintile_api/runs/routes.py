@@ -6,9 +6,11 @@ import json
 import re
 import time
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import fastapi
+import pydantic
 from fastapi import concurrency, responses
 from pydantic import Field
 
@@ -47,21 +49,61 @@ class ArtifactView(Message):
     generation: int
 
 
+class MetricQuery(pydantic.BaseModel):
+    """Which metrics, how finely: names comma-separated (empty = all), most points per series."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    names: str = ""
+    max_points: int = Field(default=1000, ge=1, le=10_000)
+    rank: int = Field(default=0, ge=0)
+
+
+class LogQuery(pydantic.BaseModel):
+    """Which lines: of one rank (None = all), the last ``tail`` ones, live with ``follow``."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", frozen=True)
+
+    rank: int | None = Field(default=None, ge=0)
+    tail: int | None = Field(default=None, ge=0, le=100_000)
+    follow: bool = False
+
+
+@dataclass(frozen=True)
+class Live:
+    """What the headers say: whether a live stream is wanted, and the place after the last line."""
+
+    wanted: bool
+    place: logs.Place | None
+
+
+def live_place(
+    accept: Annotated[str, fastapi.Header()] = "",
+    last_event_id: Annotated[str, fastapi.Header(max_length=64)] = "",
+) -> Live:
+    """Read the headers of a live stream."""
+    place = logs.place_of(last_event_id) if last_event_id else None
+    return Live(wanted=EVENT_STREAM in accept, place=place)
+
+
+LivePlace = Annotated[Live, fastapi.Depends(live_place)]
+
+
 @router.get("/metrics")
 def read_metrics(
     _caller: access.Viewer,
     ctx: context.Current,
     project: str,
     name: str,
-    names: Annotated[str, fastapi.Query(description="comma-separated; empty = all")] = "",
-    max_points: Annotated[int, fastapi.Query(ge=1, le=10_000)] = 1000,
-    rank: Annotated[int, fastapi.Query(ge=0)] = 0,
+    query: Annotated[MetricQuery, fastapi.Query()],
 ) -> metrics.MetricsView:
     """Return metric series along the committed lineage, down-sampled."""
     uid = uid_of(ctx, project, name)
-    wanted = [part for part in names.split(",") if part]
+    wanted = [part for part in query.names.split(",") if part]
     with ctx.database.read() as session:
-        series = metrics.read(session, uid, names=wanted, max_points=max_points, rank=rank)
+        series = metrics.read(
+            session, uid, names=wanted, max_points=query.max_points, rank=query.rank
+        )
     return metrics.MetricsView(trial=name, series=series)
 
 
@@ -71,31 +113,30 @@ def read_logs(
     ctx: context.Current,
     project: str,
     name: str,
-    rank: Annotated[int | None, fastapi.Query(ge=0)] = None,
-    follow: bool = False,
-    tail: Annotated[int | None, fastapi.Query(ge=0, le=100_000)] = None,
-    accept: Annotated[str, fastapi.Header()] = "",
-    last_event_id: Annotated[str, fastapi.Header(max_length=64)] = "",
+    query: Annotated[LogQuery, fastapi.Query()],
+    live: LivePlace,
 ) -> fastapi.Response:
     """Return log lines as NDJSON, or as a live event stream (``Accept: text/event-stream``).
 
     A live stream begins at Last-Event-ID, else with the last ``tail`` lines, else at the start.
     """
     uid = uid_of(ctx, project, name)
-    begin = logs.place_of(last_event_id) if last_event_id else logs.START
-    if EVENT_STREAM in accept or follow:
-        place = begin if last_event_id or tail is None else None
-        stream = _follow(ctx, (project, name, uid), rank=rank, place=place, tail=tail or 0)
+    if live.wanted or query.follow:
+        place = None if live.place is None and query.tail is not None else live.place or logs.START
+        stream = _follow(
+            ctx, (project, name, uid), rank=query.rank, place=place, tail=query.tail or 0
+        )
         return responses.StreamingResponse(
             stream,
             media_type=EVENT_STREAM,
             headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
         )
-    if tail is not None:
-        lines = ctx.logs.tail(uid, lines=tail, rank=rank)
+    if query.tail is not None:
+        lines = ctx.logs.tail(uid, lines=query.tail, rank=query.rank)
         return responses.Response(_ndjson(lines), media_type="application/x-ndjson")
+    place = live.place or logs.START
     return responses.StreamingResponse(
-        _all_lines(ctx, uid, rank=rank, place=begin), media_type="application/x-ndjson"
+        _all_lines(ctx, uid, rank=query.rank, place=place), media_type="application/x-ndjson"
     )
 
 
