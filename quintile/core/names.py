@@ -41,13 +41,48 @@ def bundle_key(sha256: str) -> str:
 
 
 def upload_key(upload_id: str) -> str:
-    """Return where an uploaded source file lies until its import ends."""
+    """Return the prefix of the pieces of an uploaded source until its import ends."""
     return f"uploads/{upload_id}"
+
+
+def upload_piece_key(upload_id: str, *, start: int, token: str) -> str:
+    """Return where the piece of an upload that begins at byte ``start`` lies."""
+    return f"{upload_key(upload_id)}/{start:015d}-{token}"
+
+
+def dataset_prefix(dataset_uid: str) -> str:
+    """Return the key prefix of everything that belongs to one dataset."""
+    return f"datasets/{dataset_uid}"
 
 
 def version_prefix(dataset_uid: str, version: int) -> str:
     """Return the key prefix of everything that belongs to one dataset version."""
-    return f"datasets/{dataset_uid}/v{version}"
+    return f"{dataset_prefix(dataset_uid)}/v{version}"
+
+
+def shard_key(prefix: str, index: int) -> str:
+    """Return where tar shard ``index`` of the version with this prefix lies."""
+    return f"{prefix}/shards/{index:05d}.tar"
+
+
+def manifest_key(prefix: str) -> str:
+    """Return where the manifest of the version with this prefix lies."""
+    return f"{prefix}/manifest.parquet"
+
+
+def labels_key(prefix: str) -> str:
+    """Return where the labels of the version with this prefix lie."""
+    return f"{prefix}/labels.parquet"
+
+
+def split_key(prefix: str, split: str) -> str:
+    """Return where a split of the version with this prefix lies."""
+    return f"{prefix}/splits/{split}.parquet"
+
+
+def thumbnail_key(dataset_uid: str, item_id: str, *, size: int) -> str:
+    """Return where the cached thumbnail of an item with edges up to ``size`` pixels lies."""
+    return f"{dataset_prefix(dataset_uid)}/thumbnails/{item_id}-{size}.webp"
 
 
 def checkpoint_root(trial_uid: str, *, attempt: int, generation: int) -> str:
