@@ -5,7 +5,7 @@ from __future__ import annotations
 import pathlib
 import secrets
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Final
@@ -22,6 +22,7 @@ from quintile_api import (
     eventlog,
     experiments,
     health,
+    housekeeping,
     migrations,
     objects,
     tables,
@@ -37,6 +38,9 @@ PREFIX: Final = "/api/v1"
 TITLE: Final = "Quintile"
 VERSION: Final = "1"
 SUMMARY: Final = "Label a fifth, certify the rest, train on all of it."
+AGENT_BODY_BYTES: Final = 96 * 1024 * 1024
+"""Fits the largest log batch: 5,000 lines of 16 KiB."""
+
 STATIC: Final = pathlib.Path(__file__).parent / "static"
 
 
@@ -97,7 +101,7 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = ctx
-    app.state.background = background.Background(_liveness(ctx).tick)
+    app.state.background = background.Background(_ticks(ctx))
     problem_json.install(app)
     app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
     include_routes(app)
@@ -147,6 +151,7 @@ def policy(deps: ApiDependencies) -> http_guard.Policy:
         origins=frozenset(chosen.allowed_origins),
         body_limit_bytes=chosen.body_limit_bytes,
         body_limits={
+            f"{PREFIX}/internal/trials/": AGENT_BODY_BYTES,
             f"{PREFIX}/bytes/": chosen.object_limit_bytes,
             f"{PREFIX}/bundles/": chosen.bundle_limit_bytes,
             **deps.body_limits,
@@ -169,15 +174,20 @@ def include_routes(app: fastapi.FastAPI) -> None:
     app.include_router(identity_routes.pages)
 
 
-def _liveness(ctx: context.Context) -> liveness.Liveness:
-    return liveness.Liveness(
+def _ticks(ctx: context.Context) -> tuple[Callable[[], None], ...]:
+    holder = secrets.token_hex(8)
+    lives = liveness.Liveness(
         ctx.coordinator,
         database=ctx.database,
         clock=ctx.clock,
         silence_s=ctx.settings.agent_silence_s,
         flush_s=ctx.settings.heartbeat_flush_s,
-        holder=secrets.token_hex(8),
+        holder=holder,
     )
+    tidy = housekeeping.Housekeeping(
+        database=ctx.database, changes=ctx.outbox, clock=ctx.clock, holder=holder
+    )
+    return lives.tick, tidy.tick
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from quintile.core import errors
@@ -18,10 +18,10 @@ _LOG = logging.getLogger("quintile.background")
 
 
 class Background:
-    """Calls ``tick`` every second in a daemon thread. Start and stop are idempotent."""
+    """Calls ``ticks`` every second in a daemon thread. Start and stop are idempotent."""
 
-    def __init__(self, tick: Callable[[], None], *, every_s: float = TICK_S) -> None:
-        self._tick = tick
+    def __init__(self, ticks: Sequence[Callable[[], None]], *, every_s: float = TICK_S) -> None:
+        self._ticks = tuple(ticks)
         self._every_s = every_s
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -48,8 +48,9 @@ class Background:
             self._once()
 
     def _once(self) -> None:
-        try:
-            self._tick()
-        except errors.QuintileError as error:
-            # A tick that fails is tried again; liveness counts the pause as our own.
-            _LOG.warning("background tick failed", extra={"reason": str(error)})
+        for tick in self._ticks:
+            try:
+                tick()
+            except errors.QuintileError as error:
+                # A tick that fails is tried again; liveness counts the pause as our own.
+                _LOG.warning("background tick failed", extra={"reason": str(error)})

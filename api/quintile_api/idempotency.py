@@ -56,6 +56,7 @@ class Repeater:
 
     def _claim(self, owner: str) -> tables.Repeat | None:
         with self._ctx.database.write() as session:
+            self._ctx.database.serialize(session, f"repeat {owner} {self._key}")
             row = session.get(tables.Repeat, (owner, self._key))
             if row is None:
                 session.add(

@@ -27,6 +27,7 @@ def hold(
             if row.expires_s - now_s > ttl_s / 2:
                 return row.fence
     with database.write() as session:
+        database.serialize(session, f"lease {name}")
         row = session.scalar(
             sa.select(tables.Lease).where(tables.Lease.name == name).with_for_update()
         )

@@ -221,6 +221,7 @@ class Coordinator:
         """Remember that a person asked a trial to stop; agents hear it at their next heartbeat."""
         now_s = self._parts.clock.now()
         with self._database.write() as session:
+            self._database.serialize(session, f"trial {uid}")
             run = state.run_of(session, uid, lock=True)
             if run is None:
                 run = transitions.new_run(uid, namespace=namespace, name=name, now_s=now_s)
@@ -247,6 +248,8 @@ class Coordinator:
     def _run(
         self, session: orm.Session, claims: Claims, message: messages.Join, now_s: float
     ) -> tables.TrialRun:
+        # The first agents of a trial meet no row that they could lock.
+        self._database.serialize(session, f"trial {claims.uid}")
         run = state.run_of(session, claims.uid, lock=True)
         if run is None:
             run = transitions.new_run(

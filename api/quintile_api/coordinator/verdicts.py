@@ -32,8 +32,9 @@ class RankEnd:
 class Situation:
     """Everything a verdict depends on.
 
-    ``started``: some rank of this attempt ever finished a step. ``stopping``: a person asked to stop. ``final_checkpoint``: a checkpoint of the last step is
-    committed. ``restarts`` counts generations after the first.
+    ``started``: some rank of this attempt ever finished a step. ``stopping``: a person asked to
+    stop. ``final_checkpoint``: a checkpoint of the last step is committed. ``restarts`` counts
+    generations after the first.
     """
 
     ranks: Sequence[RankEnd]
@@ -72,7 +73,7 @@ def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:
 
 
 def cannot_start(started: bool, exit_codes: Sequence[int | None]) -> bool:
-    """Return whether the user's code failed before any step of the attempt: trying again is vain."""
+    """Return whether the user's code failed before any step: trying again would be in vain."""
     return not started and USER_ERROR in exit_codes
 
 

@@ -262,7 +262,6 @@ def _begin(
     now_s = ctx.clock.now()
     lasts_s = ctx.settings.session_hours * 3600
     with ctx.database.write() as session:
-        repository.forget_expired(session, now_s=now_s)
         user_id = repository.redeem_login_token(session, token, now_s=now_s)
         session_id = repository.add_session(session, user_id, expires_s=now_s + lasts_s)
     answer.set_cookie(
