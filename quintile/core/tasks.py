@@ -61,7 +61,13 @@ class Task(Message):
 
 
 class TaskBatch(Message):
-    """Answer of POST tasks/next. Empty tasks plus ``waiting`` says why."""
+    """Answer of POST tasks/next.
+
+    ``ready``: further tasks that could be served now (counted up to 1,000). ``waiting`` says why
+    ``tasks`` is empty, as a CamelCase word: Importing, RoundRunning, OthersWork (all that is left
+    is leased), SecondOpinion (what is left needs another person), LeaseLimit, BudgetSpent,
+    Suspended, Exporting, Finished.
+    """
 
     tasks: list[Task]
     ready: int
@@ -70,15 +76,29 @@ class TaskBatch(Message):
 
 
 class NextRequest(Message):
-    """How many tasks to lease (<= 25)."""
+    """How many tasks to lease (<= 25).
+
+    ``client`` names the tab or process, stable over its reloads: leases are limited per client.
+    ``fresh``: give back whatever this client still holds first (the call after a reload).
+    """
 
     count: int = Field(default=1, ge=1, le=25)
+    client: str = Field(default="", max_length=64)
+    fresh: bool = False
 
 
 class LeaseRenewal(Message):
-    """Leases to extend; the answer lists those that were extended."""
+    """Leases to extend, and leases to give back unanswered."""
 
-    leases: list[str] = Field(max_length=25)
+    leases: list[str] = Field(default_factory=list, max_length=25)
+    release: list[str] = Field(default_factory=list, max_length=25)
+
+
+class LeaseAnswer(Message):
+    """Which leases were extended, and until when."""
+
+    extended: list[str]
+    expires: str
 
 
 class Answer(Message):
@@ -158,8 +178,15 @@ class CertificateView(Message):
     random_items: int
     random_wrong: int
     upper_wrong: int
+    measured_error: float | None
+    measured_low: float | None
+    measured_high: float | None
+    uncovered: int
+    stale: bool
     seed_sha256: str
     engine_version: str
+    manifest_key: str
+    manifest_sha256: str
     scores_key: str
     scores_sha256: str
     created: str
@@ -167,9 +194,14 @@ class CertificateView(Message):
 
 
 class JobStats(Message):
-    """Numbers of a job for people."""
+    """Numbers of a job for people.
+
+    ``human`` items have a decision of a person, ``decisions`` counts every answer that was stored
+    (second opinions and corrections too), ``human_fraction`` is human / items.
+    """
 
     items: int
+    state: str
     human: int
     decisions: int
     auto: int
@@ -180,12 +212,53 @@ class JobStats(Message):
     by_class: dict[str, int]
 
 
+class JobItemView(Message):
+    """One item of a job: the label that counts now and where it comes from.
+
+    ``source``: human, auto, auto-uncertified (newest prediction, not certified) or none. The
+    prediction of a random item is shown only once the certificate exists.
+    """
+
+    item_id: str
+    name: str
+    label: str | None
+    source: str
+    confidence: float | None
+    random: bool
+    round: int
+    annotations: int
+
+
+class WhyStep(Message):
+    """One link of the chain behind a label: what happened, who or what did it, when."""
+
+    kind: str
+    actor: str
+    label: str | None
+    detail: str
+    time: str
+
+
+class WhyView(Message):
+    """Why an item has its label, oldest link first."""
+
+    item_id: str
+    name: str
+    label: str | None
+    source: str
+    steps: list[WhyStep]
+
+
 class RoundResult(Message):
     """A worker hands in the outputs of a round; idempotent by (job, number), fenced by attempt.
 
-    Keys lie under ``names.round_prefix``. ``predictions_key``: npz with ``item_ids`` [N] str,
-    ``probabilities`` [N, C] float32, ``scores`` [N] float64. ``order``: ranked item ids to ask
-    next, with reasons. ``report``: free-form figures for the round view.
+    Keys lie under ``names.round_prefix``. ``predictions_key``: npz with ``item_ids`` [N] str
+    (sorted), ``probabilities`` [N, C] float32, ``predicted`` [N] int64, ``scores`` [N] float64;
+    empty for embed. ``features_key``: set by embed. ``order``: ranked item ids to ask next, with
+    ``reasons`` (equal length). ``accepted``, ``certificate`` (``Certificate.document()``) and
+    ``scores_key`` (npz of ``ScoreTable.arrays()``): set by finalise. ``report``: figures for the
+    round view: coverage, coverage_low, coverage_high, labels_left, labels_total, stop, advice,
+    seconds; never anything measured on R.
     """
 
     attempt: int
@@ -199,14 +272,21 @@ class RoundResult(Message):
     reasons: list[str] = Field(default_factory=list, max_length=1_000_000)
     accepted: list[str] = Field(default_factory=list, max_length=10_000_000)
     certificate: dict[str, Any] = Field(default_factory=dict)
+    scores_key: str = ""
+    scores_sha256: str = ""
+    model_sha256: str = ""
     report: dict[str, Any] = Field(default_factory=dict)
 
 
 class RoundManifest(Message):
     """Input of a round, written to the store when it closes; the only thing a round reads.
 
-    ``labels``: sorted (item id, annotation id, class id); ``random``: committed prefix of R in
-    order, with class id or -1 for a machine error (skipped, unsure, unreadable).
+    ``labels``: sorted (item id, annotation id, class id or -1 when it was settled without a class:
+    skipped, unsure, unreadable, other), with R; ``random``: settled prefix of R in committed order,
+    class id or -1. ``exclude``: sorted ids that may never be chosen (all of R, answered or not);
+    empty for finalise, where an item of R beyond the prefix is like any other. ``random_size``:
+    planned size of R; ``commitment``: hash of its seed; ``history``: ``labels_total`` of earlier
+    rounds' reports. ``features_key`` is empty for embed. ``batch``: size of a first batch.
     """
 
     job_uid: str
@@ -227,3 +307,6 @@ class RoundManifest(Message):
     batch: int
     strategy: str
     target: dict[str, str]
+    random_size: int = 0
+    commitment: str = ""
+    history: list[float] = Field(default_factory=list)
