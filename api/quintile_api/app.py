@@ -41,6 +41,10 @@ SUMMARY: Final = "Label a fifth, certify the rest, train on all of it."
 AGENT_BODY_BYTES: Final = 96 * 1024 * 1024
 """Fits the largest log batch: 5,000 lines of 16 KiB."""
 
+UPLOAD_BODY_BYTES: Final = 64 * 1024 * 1024
+DATASET_BODY_BYTES: Final = 256 * 1024 * 1024
+"""Fits a label table of a million rows, a CSV manifest, or a table of true labels."""
+
 STATIC: Final = pathlib.Path(__file__).parent / "static"
 
 
@@ -152,6 +156,8 @@ def policy(deps: ApiDependencies) -> http_guard.Policy:
         body_limit_bytes=chosen.body_limit_bytes,
         body_limits={
             f"{PREFIX}/internal/trials/": AGENT_BODY_BYTES,
+            f"{PREFIX}/projects/*/uploads/": UPLOAD_BODY_BYTES,
+            f"{PREFIX}/projects/*/datasets/": DATASET_BODY_BYTES,
             f"{PREFIX}/bytes/": chosen.object_limit_bytes,
             f"{PREFIX}/bundles/": chosen.bundle_limit_bytes,
             **deps.body_limits,

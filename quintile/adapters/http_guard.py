@@ -48,7 +48,8 @@ class Policy:
         hosts: Allowed ``Host`` values without port (``localhost``, ``quintile.example.com``).
         origins: Allowed ``Origin`` values beside the request's own (``https://example.com``).
         body_limit_bytes: Largest request body.
-        body_limits: Larger limits by path prefix; the longest matching prefix wins.
+        body_limits: Larger limits by path prefix, ``*`` for any one segment; the longest prefix
+            that fits wins.
     """
 
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -58,7 +59,7 @@ class Policy:
 
     def limit_of(self, path: str) -> int:
         """Return the body limit of a path in bytes."""
-        fitting = [prefix for prefix in self.body_limits if path.startswith(prefix)]
+        fitting = [prefix for prefix in self.body_limits if _fits(prefix, path)]
         return self.body_limits[max(fitting, key=len)] if fitting else self.body_limit_bytes
 
 
@@ -179,6 +180,14 @@ def too_large(size_bytes: int, limit_bytes: int) -> errors.TooLarge:
 async def _refuse(error: errors.QuintileError, scope: Scope, receive: Receive, send: Send) -> None:
     answer = problem_json.response(error, trace_id=scope["quintile.trace_id"])
     await answer(scope, receive, send)
+
+
+def _fits(prefix: str, path: str) -> bool:
+    wanted, given = prefix.split("/"), path.split("/")
+    if len(given) < len(wanted):
+        return False
+    same = all(want in ("*", have) for want, have in zip(wanted[:-1], given, strict=False))
+    return same and given[len(wanted) - 1].startswith(wanted[-1])
 
 
 def _without_port(host: str) -> str:

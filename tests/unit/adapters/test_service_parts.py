@@ -137,10 +137,21 @@ def test_problems_name_nested_fields() -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "limit"), [("/a", 10), ("/b", 20), ("/b/c/d", 30), ("/bx", 20), ("/", 10)]
+    ("path", "limit"),
+    [
+        ("/a", 10),
+        ("/b", 20),
+        ("/b/c/d", 30),
+        ("/bx", 20),
+        ("/", 10),
+        ("/p/x/up/1", 40),
+        ("/p/up", 10),
+    ],
 )
 def test_the_longest_prefix_gives_the_limit(path: str, limit: int) -> None:
-    policy = http_guard.Policy(body_limit_bytes=10, body_limits={"/b": 20, "/b/c": 30})
+    policy = http_guard.Policy(
+        body_limit_bytes=10, body_limits={"/b": 20, "/b/c": 30, "/p/*/up/": 40}
+    )
     assert policy.limit_of(path) == limit
 
 
