@@ -71,7 +71,7 @@ def operations(app: Any) -> set[tuple[str, str]]:
         (method, route.path)
         for route in app.routes
         if isinstance(route, routing.Route)
-        for method in (route.methods or ()) - {"HEAD"}
+        for method in set(route.methods or ()) - {"HEAD"}
     }
     return {(method, path.replace("{key}", "{key:path}")) for method, path in found}
 
