@@ -1,0 +1,393 @@
+"""A coordinator in one small HTTP server, for tests of the agent.
+
+Speaks ``quintile.core.messages`` on the agent's routes, keeps everything in memory, and can go away
+and come back on the same port. Rules are those of the real one, as far as the agent can tell.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import json
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pydantic
+
+from quintile.core import messages, names
+
+Answer = tuple[int, Any]
+JOIN_WAIT_S = 2.0
+API = "/api/v1/internal"
+BYTES = "/api/v1/bytes/"
+
+
+@dataclass
+class State:
+    """What the coordinator knows; tests read it under no lock once agents have ended."""
+
+    attempt: int = 1
+    generation: int = 1
+    state: messages.GenerationState = "forming"
+    directive: messages.Directive = "continue"
+    joined: dict[tuple[str, int], messages.Join] = field(default_factory=dict)
+    plan: messages.GenerationPlan | None = None
+    plans: list[messages.GenerationPlan] = field(default_factory=list)
+    exits: list[messages.RankExit] = field(default_factory=list)
+    beats: list[messages.Heartbeat] = field(default_factory=list)
+    metrics: dict[tuple[int, int], dict[int, messages.MetricPoint]] = field(default_factory=dict)
+    logs: dict[tuple[int, int], dict[int, messages.LogLine]] = field(default_factory=dict)
+    commits: list[messages.CheckpointCommit] = field(default_factory=list)
+    objects: dict[str, bytes] = field(default_factory=dict)
+    access: messages.DatasetAccess | None = None
+    bundles: dict[str, bytes] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+
+class FakeCoordinator:
+    """Serves one trial. ``start``, ``go_away`` and ``stop``; ``url`` is the API's base."""
+
+    def __init__(self, trial_uid: str = "trial-uid", *, token: str = "token") -> None:
+        self.trial_uid = trial_uid
+        self.token = token
+        self.known = State()
+        self.changed = threading.Condition()
+        self._server: http.server.ThreadingHTTPServer | None = None
+        self._port = 0
+
+    @property
+    def url(self) -> str:
+        """Return the base URL."""
+        return f"http://127.0.0.1:{self._port}"
+
+    def start(self) -> None:
+        """Serve, on the same port as before."""
+        coordinator = self
+
+        class Handler(_Handler):
+            owner = coordinator
+
+        self._server = _Server(("127.0.0.1", self._port), Handler)
+        self._port = self._server.server_address[1]
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def go_away(self) -> None:
+        """Stop answering; everything stays known."""
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.server_close()
+        self._server.drop()
+        self._server = None
+
+    def stop(self) -> None:
+        """Stop for good. Idempotent."""
+        if self._server is not None:
+            self.go_away()
+
+    def wait(self, holds: Callable[[State], bool], *, timeout_s: float) -> None:
+        """Return when something holds.
+
+        Raises:
+            TimeoutError: It did not in time.
+        """
+        deadline = time.monotonic() + timeout_s
+        with self.changed:
+            while not holds(self.known):
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError(f"not reached in {timeout_s} s; state {self.known.state}")
+                self.changed.wait(min(left, 0.2))
+
+    def regenerate(self) -> None:
+        """Open the next generation, as after a loss."""
+        with self.changed:
+            self._regenerate()
+
+    def direct(self, directive: messages.Directive) -> None:
+        """Tell agents something at their next heartbeat."""
+        with self.changed:
+            self.known.directive = directive
+
+    def put(self, key: str, data: bytes) -> str:
+        """Store an object; return its SHA-256."""
+        self.known.objects[key] = data
+        return hashlib.sha256(data).hexdigest()
+
+    def bytes_url(self, key: str) -> str:
+        """Return the URL of an object."""
+        return f"{self.url}{BYTES}{key}?signature=x"
+
+    def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+        """Return status and answer of a request: JSON, a message, or bytes."""
+        if path.startswith(BYTES):
+            return self._bytes(method, path.removeprefix(BYTES), body)
+        if path.startswith(f"{API}/bundles/"):
+            return 200, self.known.bundles[path.rpartition("/")[2]]
+        name = path.removeprefix(f"{API}/trials/{self.trial_uid}/")
+        with self.changed:
+            try:
+                return self._routes(name, query, body)
+            except pydantic.ValidationError as error:
+                self.known.refused.append(str(error))
+                return 422, {"detail": str(error)}
+            finally:
+                self.changed.notify_all()
+
+    def _routes(self, name: str, query: dict[str, str], body: bytes) -> Answer:
+        if name == "dataset":
+            assert self.known.access is not None
+            return 200, self.known.access
+        routes: dict[str, Callable[[bytes], Answer]] = {
+            "join": self._join,
+            "heartbeat": self._heartbeat,
+            "exits": self._exits,
+            "metrics": self._metrics,
+            "logs": self._logs,
+            "checkpoints/urls": self._checkpoint_urls,
+            "checkpoints": self._commit,
+            "artifacts/urls": self._artifact_urls,
+        }
+        return routes[name](body)
+
+    def _join(self, body: bytes) -> Answer:
+        message = messages.Join.model_validate_json(body)
+        known = self.known
+        if message.attempt < known.attempt:
+            return self._stale("fenced")
+        if known.state == "forming":
+            known.joined[(message.role, message.index)] = message
+            if len(known.joined) == sum(message.members.values()):
+                self._form(message)
+        deadline = time.monotonic() + JOIN_WAIT_S
+        while known.state == "forming" and (left := deadline - time.monotonic()) > 0:
+            self.changed.notify_all()
+            self.changed.wait(left)
+        over = known.state in ("succeeded", "failed", "stopped")
+        return 200, messages.JoinAnswer(
+            state=known.state,
+            generation=known.generation,
+            directive="stop" if over else "continue",
+            plan=known.plan if known.state == "running" else None,
+        )
+
+    def _form(self, message: messages.Join) -> None:
+        known = self.known
+        slots: list[messages.RankSlot] = []
+        for (role, index), joined in sorted(known.joined.items()):
+            for local in range(joined.procs):
+                slots.append(
+                    messages.RankSlot(rank=len(slots), role=role, index=index, local_rank=local)
+                )
+        first = known.joined[(slots[0].role, slots[0].index)]
+        known.plan = messages.GenerationPlan(
+            attempt=known.attempt,
+            generation=known.generation,
+            world_size=len(slots),
+            ranks=slots,
+            master_host=first.host,
+            master_port=first.port,
+            resume=self._resume_point(),
+            checkpoint_prefix=names.checkpoint_root(
+                self.trial_uid, attempt=known.attempt, generation=known.generation
+            ),
+        )
+        known.plans.append(known.plan)
+        known.state = "running"
+        self.changed.notify_all()
+
+    def _resume_point(self) -> messages.ResumePoint | None:
+        if not self.known.commits:
+            return None
+        newest = self.known.commits[-1]
+        return messages.ResumePoint(
+            key=f"{newest.prefix}/manifest.json",
+            step=newest.manifest.step,
+            manifest_url=self.bytes_url(f"{newest.prefix}/manifest.json"),
+            urls={
+                file.path: self.bytes_url(f"{newest.prefix}/{file.path}")
+                for file in newest.manifest.files
+            },
+        )
+
+    def _heartbeat(self, body: bytes) -> Answer:
+        message = messages.Heartbeat.model_validate_json(body)
+        stale = self._behind(message)
+        if stale is not None:
+            return stale
+        self.known.beats.append(message)
+        return 200, self._advice()
+
+    def _exits(self, body: bytes) -> Answer:
+        message = messages.RankExit.model_validate_json(body)
+        known = self.known
+        known.exits.append(message)
+        if message.generation < known.generation:
+            return 200, messages.HeartbeatAnswer(
+                directive="regenerate", state=known.state, generation=known.generation
+            )
+        ends = {end.rank: end for end in known.exits if end.generation == known.generation}
+        codes = [end.exit_code for end in ends.values()]
+        everyone = known.plan is not None and len(codes) == known.plan.world_size
+        if everyone and not any(codes):
+            known.state = "succeeded"
+        elif 75 in codes or known.directive in ("stop", "suspend"):
+            known.state = "stopped" if everyone else known.state
+        elif any(codes):
+            self._regenerate()
+        return 200, self._advice()
+
+    def _regenerate(self) -> None:
+        known = self.known
+        known.generation += 1
+        known.state, known.plan = "forming", None
+        known.joined.clear()
+
+    def _metrics(self, body: bytes) -> Answer:
+        message = messages.MetricBatch.model_validate_json(body)
+        stored = self.known.metrics.setdefault((message.generation, message.rank), {})
+        for point in message.points:
+            stored.setdefault(point.seq, point)
+        return 200, messages.Ack(seq=_contiguous(list(stored)))
+
+    def _logs(self, body: bytes) -> Answer:
+        message = messages.LogBatch.model_validate_json(body)
+        stored = self.known.logs.setdefault((message.generation, message.rank), {})
+        for line in message.lines:
+            stored.setdefault(line.seq, line)
+        return 200, messages.Ack(seq=_contiguous(list(stored)))
+
+    def _checkpoint_urls(self, body: bytes) -> Answer:
+        message = messages.UrlRequest.model_validate_json(body)
+        stale = self._behind(message)
+        prefix = names.checkpoint_prefix(
+            self.trial_uid,
+            attempt=message.attempt,
+            generation=message.generation,
+            step=message.step,
+        )
+        return stale or self._urls(prefix, message.files)
+
+    def _commit(self, body: bytes) -> Answer:
+        message = messages.CheckpointCommit.model_validate_json(body)
+        stale = self._behind(message)
+        if stale is not None:
+            return stale
+        for file in message.manifest.files:
+            data = self.known.objects.get(f"{message.prefix}/{file.path}", b"")
+            if len(data) != file.size or hashlib.sha256(data).hexdigest() != file.sha256:
+                return 422, {"detail": f"{file.path} is not as the manifest says"}
+        self.known.commits.append(message)
+        return 200, {"key": f"{message.prefix}/manifest.json", "step": message.manifest.step}
+
+    def _artifact_urls(self, body: bytes) -> Answer:
+        return self._urls(names.artifact_prefix(self.trial_uid), json.loads(body)["files"])
+
+    def _urls(self, prefix: str, files: list[str]) -> Answer:
+        urls = {name: self.bytes_url(f"{prefix}/{name}") for name in files}
+        return 200, messages.UrlAnswer(prefix=prefix, urls=urls)
+
+    def _behind(self, message: messages.Envelope) -> Answer | None:
+        if message.attempt < self.known.attempt:
+            return self._stale("fenced")
+        if message.generation < self.known.generation:
+            return self._stale("regenerate")
+        return None
+
+    def _stale(self, directive: str) -> Answer:
+        known = self.known
+        members = {"attempt": known.attempt, "generation": known.generation, "plan": None}
+        return 409, {"directive": directive, "state": known.state, **members}
+
+    def _advice(self) -> messages.HeartbeatAnswer:
+        known = self.known
+        over = known.state in ("succeeded", "failed", "stopped")
+        return messages.HeartbeatAnswer(
+            directive="stop" if over else known.directive,
+            state=known.state,
+            generation=known.generation,
+        )
+
+    def _bytes(self, method: str, key: str, body: bytes) -> Answer:
+        if method == "PUT":
+            with self.changed:
+                self.known.objects[key] = body
+            return 201, b""
+        data = self.known.objects.get(key)
+        return (200, data) if data is not None else (404, {"detail": f"no object {key}"})
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    """A server that can also end the connections that it has."""
+
+    allow_reuse_address = True
+    daemon_threads = True
+
+    def __init__(self, *arguments: Any) -> None:
+        self.open: set[Any] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        self.open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        self.open.discard(request)
+        super().shutdown_request(request)
+
+    def drop(self) -> None:
+        for request in list(self.open):
+            self.shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing: a test drops connections on purpose."""
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    owner: FakeCoordinator
+
+    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
+        """Say nothing."""
+
+    def do_GET(self) -> None:  # noqa: N802
+        self._serve()
+
+    def do_POST(self) -> None:  # noqa: N802
+        self._serve()
+
+    def do_PUT(self) -> None:  # noqa: N802
+        self._serve()
+
+    def _serve(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        parts = urllib.parse.urlsplit(self.path)
+        query = dict(urllib.parse.parse_qsl(parts.query))
+        allowed = self.headers.get("Authorization") == f"Bearer {self.owner.token}"
+        if not allowed and not parts.path.startswith(BYTES):
+            self._reply(401, {"detail": "wrong token"})
+            return
+        status, answer = self.owner.answer(self.command, parts.path, query, body)
+        self._reply(status, answer)
+
+    def _reply(self, status: int, answer: Any) -> None:
+        if isinstance(answer, pydantic.BaseModel):
+            data = answer.model_dump_json().encode()
+        else:
+            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+
+def _contiguous(seqs: list[int]) -> int:
+    last = -1
+    for seq in sorted(seqs):
+        if seq != last + 1:
+            break
+        last = seq
+    return last

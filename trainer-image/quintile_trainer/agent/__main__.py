@@ -1,0 +1,60 @@
+"""``python -m quintile_trainer.agent``: one replica of one attempt, from start to exit record."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+
+from quintile_trainer.agent import (
+    environment,
+    identity,
+    inbox,
+    link,
+    processes,
+    shipper,
+    supervisor,
+)
+
+INTERNAL = 70
+
+
+def main(variables: Mapping[str, str]) -> int:
+    """Run the agent; return its exit code (see ``identity.Outcome``)."""
+    with contextlib.suppress(PermissionError):
+        os.setsid()
+    try:
+        env = environment.load(variables)
+    except environment.BadEnvironment as error:
+        shipper.note(str(error))
+        return INTERNAL
+    boot_id = uuid.uuid4().hex
+    try:
+        lock = identity.claim(env, boot_id)
+    except identity.Occupied as error:
+        shipper.note(str(error))
+        return INTERNAL
+    with lock:
+        outcome = _run(env, boot_id)
+        identity.record_exit(env.state_dir, boot_id, outcome)
+    shipper.note(f"ends: {outcome.reason} ({outcome.code}) {outcome.message}".rstrip())
+    return outcome.code
+
+
+def _run(env: environment.AgentEnv, boot_id: str) -> identity.Outcome:
+    box = inbox.Inbox()
+    box.listen()
+    processes.become_subreaper()
+    try:
+        return supervisor.Supervisor(link.Link(env, boot_id), box).run()
+    except Exception as error:  # the boundary of the process: everything ends in an exit record
+        text = f"{type(error).__name__}: {error}"
+        shipper.note(f"a fault of the agent: {text}")
+        processes.kill_children()
+        return identity.Outcome(INTERNAL, "AgentInternal", text)
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,104 @@
+"""The agent's environment, read once at its start."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+class BadEnvironment(Exception):
+    """A variable that the plan must set is missing or unreadable."""
+
+
+@dataclass(frozen=True)
+class AgentEnv:
+    """What the plan and the Executor told this agent.
+
+    ``members`` counts replicas by role, ``procs`` is how many ranks this replica runs, ``program``
+    is the JSON that the ranks get, ``away_limit_s`` how long the API may be away.
+    """
+
+    api_url: str
+    token: str
+    trial_uid: str
+    attempt: int
+    role: str
+    index: int
+    members: dict[str, int]
+    procs: int
+    mode: str
+    max_in_place: int
+    host: str
+    grace_s: float
+    program: dict[str, Any]
+    state_dir: Path
+    cache_dir: Path
+    away_limit_s: float = 1800.0
+    heartbeat_s: float = 2.0
+
+
+def load(variables: Mapping[str, str]) -> AgentEnv:
+    """Return the agent's settings.
+
+    Raises:
+        BadEnvironment: Names the variable that is missing or wrong.
+    """
+    state_dir = Path(_text(variables, "QUINTILE_STATE_DIR"))
+    return AgentEnv(
+        api_url=_text(variables, "QUINTILE_API_URL").rstrip("/"),
+        token=_text(variables, "QUINTILE_TOKEN"),
+        trial_uid=_text(variables, "QUINTILE_TRIAL_UID"),
+        attempt=_number(variables, "QUINTILE_ATTEMPT"),
+        role=_text(variables, "QUINTILE_ROLE"),
+        index=_number(variables, "QUINTILE_INDEX"),
+        members=_json(variables, "QUINTILE_MEMBERS"),
+        procs=_number(variables, "QUINTILE_PROCS"),
+        mode=_text(variables, "QUINTILE_MODE"),
+        max_in_place=_number(variables, "QUINTILE_MAX_IN_PLACE"),
+        host=variables.get("QUINTILE_HOST") or "127.0.0.1",
+        grace_s=float(variables.get("QUINTILE_GRACE_S") or 60),
+        program=_json(variables, "QUINTILE_PROGRAM"),
+        state_dir=state_dir,
+        cache_dir=_cache_dir(variables, state_dir),
+        away_limit_s=float(variables.get("QUINTILE_AWAY_LIMIT_S") or 1800),
+        heartbeat_s=float(variables.get("QUINTILE_HEARTBEAT_S") or 2),
+    )
+
+
+def _cache_dir(variables: Mapping[str, str], state_dir: Path) -> Path:
+    given = variables.get("QUINTILE_CACHE_DIR") or variables.get("XDG_CACHE_HOME")
+    if given:
+        return Path(given) / "quintile-shards"
+    home = Path(variables.get("HOME") or "/nonexistent")
+    if os.access(home, os.W_OK):
+        return home / ".cache" / "quintile-shards"
+    return state_dir / "cache"
+
+
+def _text(variables: Mapping[str, str], name: str) -> str:
+    value = variables.get(name, "")
+    if not value:
+        raise BadEnvironment(f"{name} is not set; the plan of the attempt sets it")
+    return value
+
+
+def _number(variables: Mapping[str, str], name: str) -> int:
+    value = _text(variables, name)
+    try:
+        return int(value)
+    except ValueError as error:
+        raise BadEnvironment(f"{name} is {value!r}; expected a whole number") from error
+
+
+def _json(variables: Mapping[str, str], name: str) -> dict[str, Any]:
+    try:
+        value = json.loads(_text(variables, name))
+    except ValueError as error:
+        raise BadEnvironment(f"{name} holds no JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise BadEnvironment(f"{name} holds {type(value).__name__}; expected a JSON object")
+    return value

@@ -1,0 +1,103 @@
+"""What the ranks of a generation are told: environment and ``run.json``. Pure but for one file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quintile_trainer import layout, spool
+from quintile_trainer.agent import environment, inbox, wire
+
+OWN_PREFIX = "QUINTILE_"
+LOOPBACK = ("localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One rank of this replica."""
+
+    rank: int
+    local_rank: int
+
+
+def slots(plan: wire.Json, *, role: str, index: int) -> tuple[Slot, ...]:
+    """Return the ranks that a plan gives to a replica."""
+    return tuple(
+        Slot(int(slot["rank"]), int(slot["local_rank"]))
+        for slot in plan["ranks"]
+        if slot["role"] == role and slot["index"] == index
+    )
+
+
+def ranks_on_host(plan: wire.Json, host: str, local: int) -> int:
+    """Return how many ranks share this machine's processors.
+
+    Replicas that meet on the loopback address are all on one machine; others have their own quota.
+    """
+    shared = host.startswith("127.") or host in LOOPBACK
+    return len(plan["ranks"]) if shared else local
+
+
+def write_run(
+    env: environment.AgentEnv, state: layout.StateFolder, ready: inbox.Ready
+) -> layout.GenerationFolder:
+    """Write ``run.json`` of a generation; return its folder."""
+    generation = int(ready.plan["generation"])
+    folder = state.generation(generation)
+    folder.root.mkdir(parents=True, exist_ok=True)
+    local = len(slots(ready.plan, role=env.role, index=env.index))
+    run = {
+        "program": env.program,
+        "plan": ready.plan,
+        "access": ready.access,
+        "resume_dir": ready.resume_dir,
+        "state_dir": str(state.root),
+        "cache_dir": str(env.cache_dir),
+        "trial_uid": env.trial_uid,
+        "attempt": env.attempt,
+        "mode": env.mode,
+        "workers": env.members.get("worker", 1),
+        "ranks_on_host": ranks_on_host(ready.plan, env.host, local),
+    }
+    spool.write_atomically(folder.run_file, json.dumps(run).encode())
+    return folder
+
+
+def rank_env(
+    base: Mapping[str, str],
+    env: environment.AgentEnv,
+    ready: inbox.Ready,
+    slot: Slot,
+    run_file: str,
+) -> dict[str, str]:
+    """Return the environment of one rank.
+
+    The agent's own variables stay out, so that user code never sees the token; only the compute of
+    a labeling round, which is ours, gets it.
+    """
+    plan = ready.plan
+    local = len(slots(plan, role=env.role, index=env.index))
+    kept = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX)}
+    given = {entry["name"]: entry["value"] for entry in env.program["estimator"].get("env", [])}
+    own = {
+        "RANK": str(slot.rank),
+        "WORLD_SIZE": str(plan["world_size"]),
+        "LOCAL_RANK": str(slot.local_rank),
+        "LOCAL_WORLD_SIZE": str(local),
+        "MASTER_ADDR": str(plan["master_host"] or "127.0.0.1"),
+        "MASTER_PORT": str(plan["master_port"]),
+        "PYTHONUNBUFFERED": "1",
+        "QUINTILE_RUN": run_file,
+        "QUINTILE_AGENT_PID": str(os.getpid()),
+        "QUINTILE_HPARAMS": json.dumps(
+            {entry["name"]: entry["value"] for entry in env.program.get("hparams", [])}
+        ),
+    }
+    if own["MASTER_ADDR"].startswith("127."):
+        own["GLOO_SOCKET_IFNAME"] = "lo"
+    if env.program["estimator"].get("labelingRound"):
+        own["QUINTILE_API_URL"] = env.api_url
+        own["QUINTILE_TOKEN"] = env.token
+    return {**kept, **given, **own}

@@ -1,0 +1,220 @@
+"""Ships what the ranks wrote: metrics, checkpoints, artifacts, logs. One thread, in passes.
+
+While the API is away everything stays on disk and later passes deliver it. Logs beyond their quota
+lose the oldest lines, with a counted marker; nothing else is ever dropped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+import time
+from pathlib import Path
+
+from quintile_trainer import layout, spool
+from quintile_trainer.agent import inbox, link, wire
+
+PERIOD_S = 0.5
+BATCH = 2000
+LOG_QUOTA_BYTES = 256 * 1024 * 1024
+SHIPPED = ".shipped"
+_PATHS = {"metrics": "metrics", "logs": "logs"}
+StreamKey = tuple[int, int, str]
+"""(generation, rank, metrics | logs)."""
+
+
+class Shipper(threading.Thread):
+    """One per agent. Everything it knows lies in the state folder."""
+
+    def __init__(
+        self, shared: link.Link, state: layout.StateFolder, box: inbox.Inbox
+    ) -> None:
+        super().__init__(name="shipper", daemon=True)
+        self._link = shared
+        self._state = state
+        self._box = box
+        self._client = shared.client()
+        self._readers: dict[StreamKey, spool.Reader] = {}
+        self._wake = threading.Condition()
+        self._asked = 0
+        self._finished = 0
+        self._fenced = False
+        self.log_quota_bytes = LOG_QUOTA_BYTES
+
+    def flush(self, timeout_s: float, cancelled: threading.Event | None = None) -> bool:
+        """Wait until a pass that begins now has delivered everything; False when time ran out."""
+        deadline = time.monotonic() + timeout_s
+        with self._wake:
+            self._asked += 1
+            wanted = self._asked
+            self._wake.notify_all()
+            while self._finished < wanted and not self._fenced:
+                left = deadline - time.monotonic()
+                if left <= 0 or (cancelled is not None and cancelled.is_set()):
+                    return False
+                self._wake.wait(min(left, 0.2))
+        return True
+
+    def run(self) -> None:
+        """Make passes until the process ends or the attempt is over."""
+        pause_s = PERIOD_S
+        while not self._fenced:
+            with self._wake:
+                if self._asked == self._finished:
+                    self._wake.wait(pause_s)
+                wanted = self._asked
+            try:
+                self._pass()
+                self._link.touch()
+                pause_s = PERIOD_S
+            except link.Away:
+                pause_s = min(pause_s * 2, link.LONGEST_PAUSE_S)
+                time.sleep(min(pause_s, 1.0))
+                continue
+            except link.Refused as refused:
+                self._refused(refused)
+                continue
+            with self._wake:
+                self._finished = max(self._finished, wanted)
+                self._wake.notify_all()
+
+    def _pass(self) -> None:
+        for key in self._streams("metrics"):
+            self._ship_stream(key)
+        self._ship_checkpoint()
+        self._ship_artifacts()
+        for key in self._streams("logs"):
+            self._trim(key)
+            self._ship_stream(key)
+
+    def _streams(self, name: str) -> list[StreamKey]:
+        found = []
+        for folder in self._state.root.glob(f"g*/spool/rank-*/{name}"):
+            generation = int(folder.parents[2].name[1:])
+            found.append((generation, int(folder.parent.name.partition("-")[2]), name))
+        return sorted(found)
+
+    def _ship_stream(self, key: StreamKey) -> None:
+        generation, rank, name = key
+        reader = self._reader(key)
+        render = wire.metrics if name == "metrics" else wire.logs
+        while records := reader.batch(BATCH):
+            envelope = self._link.envelope(generation)
+            body = render(envelope, rank, records, reader.next_seq)
+            try:
+                answer = self._client.post(self._link.path(_PATHS[name]), body)
+            except link.Refused as refused:
+                if refused.directive == "fenced" or refused.status in (401, 403):
+                    raise
+                # A batch that the API cannot take must not hold up the others for ever.
+                note(f"{name} of rank {rank} refused, {len(records)} records left out: {refused}")
+                reader.ack(len(records))
+                continue
+            stored = int(answer["seq"]) - reader.next_seq + 1
+            if stored <= 0:
+                raise link.Away(f"{name} of rank {rank} were not stored")
+            reader.ack(min(stored, len(records)))
+
+    def _trim(self, key: StreamKey) -> None:
+        generation, rank, name = key
+        folder = self._state.generation(generation).stream(rank, name)
+        head = self._reader(key).head
+        spool.trim(folder, quota_bytes=self.log_quota_bytes, head=head, marker=_marker)
+
+    def _reader(self, key: StreamKey) -> spool.Reader:
+        generation, rank, name = key
+        if key not in self._readers:
+            folder = self._state.generation(generation).stream(rank, name)
+            self._readers[key] = spool.Reader(folder)
+        return self._readers[key]
+
+    def _ship_checkpoint(self) -> None:
+        """Commit the newest local checkpoint of this generation; older ones are superseded."""
+        generation = self._link.generation
+        mine = [
+            entry
+            for entry in layout.local_checkpoints(self._state.checkpoints)
+            if entry.generation == generation
+        ]
+        if not mine or (mine[-1].folder / SHIPPED).exists():
+            return
+        try:
+            self._commit(mine[-1])
+        except FileNotFoundError:
+            # The rank made a newer one and removed this; the next pass takes the newer.
+            return
+        except link.Refused as refused:
+            if refused.directive == "fenced" or refused.status in (401, 403):
+                raise
+            note(f"checkpoint of step {mine[-1].step} dropped: {refused}")
+            (mine[-1].folder / SHIPPED).touch()
+
+    def _commit(self, checkpoint: layout.Checkpoint) -> None:
+        manifest = json.loads((checkpoint.folder / "manifest.json").read_text())
+        files = [entry["path"] for entry in manifest["files"]] + ["manifest.json"]
+        envelope = self._link.envelope(checkpoint.generation)
+        body = wire.url_request(envelope, step=checkpoint.step, files=files)
+        answer = self._client.post(self._link.path("checkpoints/urls"), body)
+        for name in files:
+            put_once(answer["urls"][name], checkpoint.folder / name)
+        envelope = self._link.envelope(checkpoint.generation)
+        body = wire.commit(envelope, prefix=answer["prefix"], manifest=manifest)
+        self._client.post(self._link.path("checkpoints"), body)
+        (checkpoint.folder / SHIPPED).touch()
+
+    def _ship_artifacts(self) -> None:
+        for folder in sorted(self._state.root.glob("g*/artifacts")):
+            if (folder / SHIPPED).exists():
+                continue
+            generation = int(folder.parent.name[1:])
+            files = sorted(path.name for path in folder.iterdir() if path.is_file())
+            body = {**self._link.envelope(generation).json(), "files": files}
+            answer = self._client.post(self._link.path("artifacts/urls"), body)
+            for name in files:
+                put_once(answer["urls"][name], folder / name)
+            (folder / SHIPPED).touch()
+
+    def _refused(self, refused: link.Refused) -> None:
+        with self._wake:
+            self._fenced = True
+            self._wake.notify_all()
+        if refused.directive == "fenced":
+            self._box.post(inbox.Advice("fenced", "stopped", 0, asked=0))
+            return
+        self._box.post(inbox.Broken("ApiRefused", f"the API refused what we ship: {refused}"))
+
+
+def put_once(url: str, path: Path) -> None:
+    """Store a file; that equal bytes lie there already is fine.
+
+    Raises:
+        Away: The store cannot be reached.
+        Refused: Other bytes lie there, or the URL is not good.
+    """
+    try:
+        link.put_file(url, path)
+    except link.Refused as refused:
+        if refused.status != 409:
+            raise
+        note(f"{path.name} ({digest(path)[:12]}) was stored before: {refused}")
+
+
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def note(text: str) -> None:
+    """Say something in the agent's own output, which the Executor keeps."""
+    import sys
+
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    sys.stderr.write(f"{stamp} agent: {text}\n")
+    sys.stderr.flush()
+
+
+def _marker(count: int) -> spool.Record:
+    words = f"[quintile] {count} lines dropped: the log spool of this rank is full"
+    return {"time": time.time(), "line": words, "stream": "agent", "dropped": count}

@@ -1,0 +1,124 @@
+"""What user code may ask and tell while it runs in a rank. Standard library only.
+
+::
+
+    from quintile_trainer import context
+    run = context.current()
+    run.log(step=10, loss=0.3)
+    run.progress(10, 100)
+    run.checkpoint(10, "my-folder")      # any files; a restart finds the newest one
+    folder = run.restored_folder()       # None at the first start
+    if run.should_stop(): ...
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quintile_trainer import hyper, layout, opaque, reporter, worker_env
+
+
+class NotInRank(RuntimeError):
+    """This process is no rank of a run."""
+
+
+class Context:
+    """The running rank.
+
+    Attributes:
+        rank: From 0.
+        world_size: Number of ranks.
+        hparams: By name; numbers and booleans where the text reads so.
+    """
+
+    def __init__(self, env: worker_env.WorkerEnv, report: reporter.Reporter) -> None:
+        self._env = env
+        self._report = report
+        self._asked = False
+        self._lock = threading.Lock()
+        self.rank = env.rank
+        self.world_size = env.world_size
+        self.hparams: Mapping[str, hyper.Value] = hyper.values(env.hparams)
+
+    def log(self, *, step: int, **metrics: float) -> None:
+        """Report metrics at a step; those of rank 0 are shown."""
+        self._report.log(step, metrics)
+
+    def progress(self, step: int, total_steps: int = 0) -> None:
+        """Tell how many steps are done, and of how many (0 = unknown)."""
+        self._report.progress(step, total_steps)
+
+    def checkpoint(self, step: int, folder: str | Path, **metrics: float) -> None:
+        """Save the files of a folder as the state after ``step`` steps; only rank 0 writes.
+
+        Raises:
+            ValueError: The folder has subfolders, too many files, or names with odd characters.
+        """
+        if self.rank != 0:
+            return
+        with self._lock:
+            opaque.save(self._env, Path(folder), step=step, metrics=metrics)
+
+    def restored_folder(self) -> Path | None:
+        """Return the files of the newest checkpoint, None at the first start. Read-only."""
+        return self._env.resume_dir
+
+    def restored_step(self) -> int:
+        """Return the step of the newest checkpoint, -1 at the first start."""
+        if self._env.resume_dir is None:
+            return -1
+        manifest: dict[str, Any] = json.loads((self._env.resume_dir / "manifest.json").read_text())
+        return int(manifest["step"])
+
+    def should_stop(self) -> bool:
+        """Return whether this rank was asked to save its state and leave (with exit code 75)."""
+        return self._asked
+
+    def listen(self) -> None:
+        """Let SIGTERM mean ``should_stop`` from now on, instead of ending the process."""
+        signal.signal(signal.SIGTERM, self._on_term)
+
+    def _on_term(self, _number: int, _frame: Any) -> None:
+        self._asked = True
+
+
+_current: Context | None = None
+
+
+def begin(env: worker_env.WorkerEnv, report: reporter.Reporter | None = None) -> Context:
+    """Make the context of this process. Called by the programs of a rank."""
+    global _current
+    step = -1 if env.resume_dir is None else _step_of(env.resume_dir)
+    _current = Context(env, report or reporter.Reporter(env, resume_step=max(step, 0)))
+    return _current
+
+
+def end() -> None:
+    """Write everything out. Called by the programs of a rank."""
+    global _current
+    if _current is not None:
+        _current._report.close()
+    _current = None
+
+
+def current() -> Context:
+    """Return the context of this rank.
+
+    Raises:
+        NotInRank: This process was not started by an agent.
+    """
+    if _current is None:
+        raise NotInRank(
+            "quintile_trainer.context works in the ranks of a run; start one with quintile run"
+        )
+    return _current
+
+
+def _step_of(folder: Path) -> int:
+    manifest = json.loads((folder / layout.MANIFEST).read_text())
+    return int(manifest["step"])

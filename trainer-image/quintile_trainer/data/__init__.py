@@ -1,0 +1,1 @@
+"""Where training samples come from: order, shards, decoding, augmentation."""

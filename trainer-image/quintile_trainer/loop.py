@@ -1,0 +1,329 @@
+"""The training loop: global steps over a fixed global batch, on any number of ranks.
+
+A rank's loss is the *sum* over its samples, scaled by n / (samples of the whole step) before the
+average over n ranks: shares may differ by one, the last batch of an epoch has its true size, and n
+workers compute what one computes.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass, field
+
+import torch
+from torch import nn
+
+from quintile_trainer import (
+    checkpoints,
+    evaluate,
+    failures,
+    hyper,
+    modes,
+    optimizing,
+    reporter,
+    stopping,
+    task,
+)
+from quintile_trainer.data import order
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often, in global steps. ``global_batch`` is fixed at submission."""
+
+    total_steps: int
+    global_batch: int
+    checkpoint_every: int
+    report_every: int
+    eval_every: int
+
+
+@dataclass(frozen=True)
+class Tools:
+    """What the loop works with; ``saver`` only on rank 0."""
+
+    mode: modes.Mode
+    report: reporter.Reporter
+    saver: checkpoints.Saver | None
+    stop: stopping.StopSignal
+
+
+@dataclass
+class Pace:
+    """How fast training went in this generation, evaluation left out."""
+
+    samples: int = 0
+    seconds: float = 0.0
+    window_samples: int = 0
+    window_seconds: float = 0.0
+
+    def note(self, samples: int, seconds: float) -> None:
+        """Count one step."""
+        self.samples += samples
+        self.seconds += seconds
+        self.window_samples += samples
+        self.window_seconds += seconds
+
+    def window(self) -> float:
+        """Return the images per second since the last call."""
+        rate = self.window_samples / max(self.window_seconds, 1e-9)
+        self.window_samples, self.window_seconds = 0, 0.0
+        return rate
+
+    @property
+    def images_per_second(self) -> float:
+        """Return the images per second of the generation."""
+        return self.samples / max(self.seconds, 1e-9)
+
+
+@dataclass
+class Best:
+    """The best evaluation so far, for early stopping."""
+
+    value: float = -math.inf
+    misses: int = 0
+
+    def state(self) -> dict[str, float | int | None]:
+        """Return this as JSON; no evaluation yet is null."""
+        return {"value": self.value if math.isfinite(self.value) else None, "misses": self.misses}
+
+    def note(self, value: float) -> None:
+        """Count one evaluation."""
+        better = value > self.value
+        self.value = max(value, self.value)
+        self.misses = 0 if better else self.misses + 1
+
+
+@dataclass
+class Result:
+    """How training ended."""
+
+    step: int
+    pace: Pace
+    metrics: dict[str, float] = field(default_factory=dict)
+    evaluation: evaluate.Evaluation | None = None
+
+
+class Loop:
+    """Trains one task. Made and run by every rank alike."""
+
+    def __init__(
+        self, work: task.Task, given: hyper.HyperParameters, plan: Plan, tools: Tools
+    ) -> None:
+        self._work = work
+        self._given = given
+        self._plan = plan
+        self._tools = tools
+        self._peak = given.rate(plan.global_batch)
+        self._optimizer = optimizing.build(work.model, given, rate=self._peak)
+        schedule = order.Schedule(len(work.train), plan.global_batch)
+        self._sampler = order.Sampler(schedule, given.seed)
+        self._best = Best()
+        self._step = 0
+        self._metrics: dict[str, float] = {}
+
+    def restore(self, snapshot: checkpoints.Snapshot) -> None:
+        """Continue from a checkpoint.
+
+        Raises:
+            Broken: It is of another model or another order of samples.
+        """
+        expected = self._sampler.schedule.cursor(snapshot.step)
+        if (expected.epoch, expected.position) != (snapshot.epoch, snapshot.cursor):
+            raise failures.Broken(
+                f"the checkpoint of step {snapshot.step} stands at epoch {snapshot.epoch}, sample "
+                f"{snapshot.cursor}; this run would stand at {expected.epoch}, {expected.position}"
+            )
+        try:
+            self._work.model.load_state_dict(snapshot.model)
+        except RuntimeError as error:
+            raise failures.Broken(f"the checkpoint is of another model: {error}") from error
+        optimizing.restore(self._work.model, self._optimizer, snapshot.optimizer)
+        best = snapshot.state["best"]
+        known = best["value"] if best["value"] is not None else -math.inf
+        self._best = Best(known, best["misses"])
+        self._step = snapshot.step
+        self._metrics = dict(snapshot.metrics)
+
+    def run(self) -> Result:
+        """Train to the end, evaluate, and save the final state.
+
+        Raises:
+            Yielded: All ranks were asked to leave; the state is saved.
+            Diverged: The loss is no finite number.
+            PeerLost: Another rank left.
+        """
+        mode, report, total = self._tools.mode, self._tools.report, self._plan.total_steps
+        wrapped = mode.prepare(self._work.model)
+        wrapped.train()
+        agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
+        pace = Pace()
+        saved = self._step
+        if self._step > 0:
+            report.progress(self._step, total)
+        while self._step < total:
+            begun = time.perf_counter()
+            loss, samples = self._train_step(wrapped)
+            self._step += 1
+            pace.note(samples, time.perf_counter() - begun)
+            report.progress(self._step, total)
+            if self._step % self._plan.report_every == 0:
+                self._report(loss, samples, pace)
+            if self._step % self._plan.checkpoint_every == 0 and self._step < total:
+                self._save()
+                saved = self._step
+            if self._is_due() and self._evaluated_out(wrapped):
+                break
+            if self._step < total and agreement.reached(self._step):
+                self._yield(saved)
+        return self._finish(wrapped, pace)
+
+    def _train_step(self, wrapped: nn.Module) -> tuple[torch.Tensor, int]:
+        """Do one global step; return this rank's loss sum and the samples of all ranks."""
+        step, mode = self._step, self._tools.mode
+        # A step's random numbers depend on (seed, step, rank) alone: resuming needs no state.
+        torch.manual_seed(order.mix(self._given.seed, step, mode.rank))
+        rate = optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        place = {"rank": mode.rank, "world_size": mode.world_size}
+        items = self._sampler.items(step, **place)
+        seeds = self._sampler.seeds(step, **place)
+        samples = len(self._sampler.schedule.positions(step))
+        self._optimizer.zero_grad(set_to_none=True)
+        loss = self._backward(wrapped, items, seeds, mode.world_size / samples)
+        if self._given.clip_norm > 0:
+            nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
+        self._optimizer.step()
+        return loss, samples
+
+    def _backward(
+        self, wrapped: nn.Module, items: list[int], seeds: list[int], scale: float
+    ) -> torch.Tensor:
+        weight = 1.0
+        if not items:
+            # A rank without a share of a small last batch still takes part in the average, with
+            # the first sample of the epoch and no weight.
+            items, seeds, weight = [0], [0], 0.0
+        size = -(-len(items) // self._given.accumulate)
+        total = torch.zeros((), dtype=torch.float64)
+        starts = range(0, len(items), size)
+        for start in starts:
+            last = start == starts[-1]
+            with self._tools.mode.sync(wrapped, last=last):
+                part = slice(start, start + size)
+                batch = self._work.train.take(items[part], seeds[part])
+                loss = self._work.loss(wrapped(batch.inputs), batch.targets) * weight
+                self._differentiate(loss * scale)
+            total += loss.detach().double()
+        return total
+
+    def _differentiate(self, loss: torch.Tensor) -> None:
+        """Run a backward pass; in a group of ranks a failing collective means a peer left."""
+        try:
+            loss.backward()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            if self._tools.mode.world_size > 1 and failures.is_peer(error):
+                line = failures.first_line(error)
+                raise failures.PeerLost(f"the average failed: {line}") from error
+            raise
+
+    def _report(self, loss: torch.Tensor, samples: int, pace: Pace) -> None:
+        total = self._tools.mode.total(loss.reshape(1))
+        mean = float(total[0]) / samples
+        self._metrics["train/loss"] = mean
+        values = {
+            "train/loss": mean,
+            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "images_per_second": pace.window(),
+        }
+        self._log(values)
+        if not math.isfinite(mean):
+            raise failures.Diverged(
+                f"the loss is {mean} at step {self._step}; lower learning_rate, or set clip_norm"
+            )
+
+    def _is_due(self) -> bool:
+        every = self._plan.eval_every
+        return bool(every) and self._step % every == 0 and self._step < self._plan.total_steps
+
+    def _evaluated_out(self, wrapped: nn.Module) -> bool:
+        """Evaluate; return whether there was no better result for too long."""
+        if self._work.evaluate is None:
+            return False
+        found = self._evaluate()
+        key = self._work.agreement if self._work.agreement in found.metrics else "loss"
+        value = found.metrics[key]
+        self._best.note(-value if key == "loss" else value)
+        return 0 < self._given.patience <= self._best.misses
+
+    def _evaluate(self) -> evaluate.Evaluation:
+        found = evaluate.evaluate(self._work, self._work.model, self._tools.mode)
+        values = {f"eval/{name}": value for name, value in found.metrics.items()}
+        self._metrics.update(values)
+        self._log(values)
+        return found
+
+    def _log(self, values: dict[str, float]) -> None:
+        if self._tools.mode.rank == 0:
+            self._tools.report.log(self._step, values)
+
+    def _save(self) -> None:
+        if self._tools.saver is None:
+            return
+        self._tools.saver.save(self._snapshot())
+
+    def _snapshot(self) -> checkpoints.Snapshot:
+        cursor = self._sampler.schedule.cursor(self._step)
+        finite = {name: value for name, value in self._metrics.items() if math.isfinite(value)}
+        return checkpoints.Snapshot(
+            step=self._step,
+            epoch=cursor.epoch,
+            cursor=cursor.position,
+            model=copied(self._work.model),
+            optimizer=optimizing.state(self._work.model, self._optimizer),
+            state={
+                "format": checkpoints.FORMAT,
+                "seed": self._given.seed,
+                "rng": "by step",
+                "total_steps": self._plan.total_steps,
+                "global_batch": self._plan.global_batch,
+                "best": self._best.state(),
+                "scaler": None,
+            },
+            metrics=finite,
+        )
+
+    def _yield(self, saved: int) -> None:
+        if self._tools.saver is not None:
+            if saved != self._step:
+                self._save()
+            self._tools.saver.wait()
+        raise failures.Yielded(f"asked to leave after step {self._step}; the state is saved")
+
+    def _finish(self, wrapped: nn.Module, pace: Pace) -> Result:
+        found = self._evaluate() if self._work.evaluate is not None else None
+        self._metrics["images_per_second"] = pace.images_per_second
+        self._log({"images_per_second": pace.images_per_second, "seconds": pace.seconds})
+        self._tools.report.progress(self._step, self._step)
+        self._save()
+        if self._tools.saver is not None:
+            self._tools.saver.wait()
+        return Result(self._step, pace, dict(self._metrics), found)
+
+
+def copied(model: nn.Module) -> dict[str, torch.Tensor]:
+    """Return copies of a model's tensors by name."""
+    return {
+        name: value.detach().clone().contiguous().cpu()
+        for name, value in model.state_dict().items()
+    }
+
+
+def schedule(given: hyper.HyperParameters, *, samples: int, global_batch: int) -> int:
+    """Return the number of global steps that hyperparameters ask for. Pure."""
+    if given.iterations > 0:
+        return given.iterations
+    return given.epochs * order.Schedule(samples, global_batch).steps_per_epoch
+

@@ -1,0 +1,92 @@
+"""``python -m quintile_trainer.main``: one rank, from its first instruction to its exit code.
+
+Started by the agent. Threads are planned before any numeric library loads; torch loads only for
+programs that train.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import signal
+import sys
+import traceback
+
+from quintile_trainer import (
+    exit_codes,
+    failures,
+    parent_death,
+    spool,
+    threads,
+    worker_env,
+)
+
+
+def main() -> int:
+    """Run the rank; return its exit code."""
+    parent_death.arm(int(os.environ["QUINTILE_AGENT_PID"]))
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, all_threads=True)
+    env = worker_env.load()
+    count = _threads(env)
+    threads.apply(count)
+    try:
+        _run(env, count)
+    except SystemExit as leave:
+        return _code_of(leave)
+    except BaseException as error:  # the boundary of the process: everything becomes a code
+        code, reason = failures.classify(error)
+        if code != exit_codes.YIELDED:
+            traceback.print_exc()
+        words = {"reason": reason, "message": failures.sentence(error)}
+        spool.write_atomically(env.folder.error(env.rank), json.dumps(words).encode())
+        return code
+    return exit_codes.COMPLETED
+
+
+def _threads(env: worker_env.WorkerEnv) -> int:
+    if env.program["estimator"].get("labelingRound"):
+        # One thread sums in one order: equal manifests give equal bytes.
+        return 1
+    return threads.plan_threads(
+        processors=threads.available(), quota=threads.quota(), ranks_on_host=env.ranks_on_host
+    )
+
+
+def _run(env: worker_env.WorkerEnv, count: int) -> None:
+    estimator = env.program["estimator"]
+    if estimator.get("labelingRound"):
+        from quintile_trainer import rounds
+
+        rounds.run(env)
+    elif estimator.get("script"):
+        from quintile_trainer import script
+
+        script.run(env)
+    else:
+        from quintile_trainer import training
+
+        training.run(env, threads=count)
+
+
+def _code_of(leave: SystemExit) -> int:
+    if leave.code is None:
+        return exit_codes.COMPLETED
+    if isinstance(leave.code, int):
+        return leave.code
+    sys.stderr.write(f"{leave.code}\n")
+    return exit_codes.USER_ERROR
+
+
+def _leave(code: int) -> None:
+    """End the process; after a failure without finalizers, which may wait for peers that left."""
+    if code == exit_codes.COMPLETED:
+        sys.exit(code)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+if __name__ == "__main__":
+    _leave(main())

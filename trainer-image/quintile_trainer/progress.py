@@ -1,0 +1,40 @@
+"""The step counter that a rank shares with its agent: 24 bytes of a mapped file.
+
+Writing costs about a microsecond, so that every step can be told. Standard library only.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from pathlib import Path
+
+_LAYOUT = struct.Struct("<qqd")
+
+
+class Counter:
+    """The writing side; one per rank."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(_LAYOUT.pack(-1, 0, time.time()))
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            self._memory = mmap.mmap(descriptor, _LAYOUT.size)
+        finally:
+            os.close(descriptor)
+
+    def set(self, step: int, total_steps: int) -> None:
+        """Tell how many steps are done, and of how many (0 = unknown)."""
+        _LAYOUT.pack_into(self._memory, 0, step, total_steps, time.time())
+
+
+def read(path: Path) -> tuple[int, int]:
+    """Return (step, total steps) of a rank; (-1, 0) while it has not begun."""
+    try:
+        step, total_steps, _ = _LAYOUT.unpack(path.read_bytes())
+    except (OSError, struct.error):
+        return -1, 0
+    return int(step), int(total_steps)
