@@ -278,6 +278,27 @@ class RoundResult(Message):
     report: dict[str, Any] = Field(default_factory=dict)
 
 
+class RoundAccess(Message):
+    """What the worker of a round may read and write: one signed URL per object.
+
+    ``uploads`` holds key and PUT URL of each output by name (``features``, ``predictions``,
+    ``scores``); keys carry the attempt, so that a later attempt never meets bytes of an earlier
+    one. ``features_url`` is empty for embed.
+    """
+
+    manifest_url: str
+    manifest_sha256: str
+    features_url: str = ""
+    uploads: dict[str, RoundUpload]
+
+
+class RoundUpload(Message):
+    """Where one output of a round goes."""
+
+    key: str
+    url: str
+
+
 class RoundManifest(Message):
     """Input of a round, written to the store when it closes; the only thing a round reads.
 
@@ -310,3 +331,6 @@ class RoundManifest(Message):
     random_size: int = 0
     commitment: str = ""
     history: list[float] = Field(default_factory=list)
+
+
+RoundAccess.model_rebuild()
