@@ -41,6 +41,11 @@ class Outbox:
         self._database = database
         self._rows = rows
         self._signal = signals.Signal()
+        self._bells: list[signals.Signal] = []
+
+    def ring(self, bell: signals.Signal) -> None:
+        """Notify ``bell`` too whenever a change is committed; for tails of several outboxes."""
+        self._bells.append(bell)
 
     def append(self, session: orm.Session, kind: str, namespace: str, name: str) -> None:
         """Note that an object changed; visible and notified when ``session`` commits."""
@@ -48,7 +53,11 @@ class Outbox:
         session.execute(self._rows.insert().values(kind=kind, namespace=namespace, name=name))
         if not session.info.get(_NOTIFY):
             session.info[_NOTIFY] = True
-            event.listen(session, "after_commit", lambda _session: self._signal.notify(), once=True)
+            event.listen(session, "after_commit", lambda _session: self._notify(), once=True)
+
+    def _notify(self) -> None:
+        for signal in (self._signal, *self._bells):
+            signal.notify()
 
     def cursor(self) -> str:
         """Return the cursor of now: everything committed so far lies before it."""
