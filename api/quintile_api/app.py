@@ -29,6 +29,9 @@ from quintile_api import (
 )
 from quintile_api.coordinator import fencing, liveness, service
 from quintile_api.coordinator import routes as agent_routes
+from quintile_api.data import routes as data_routes
+from quintile_api.data import service as data_service
+from quintile_api.data import uploads
 from quintile_api.identity import routes as identity_routes
 from quintile_api.identity import sign_in
 from quintile_api.runs import logs
@@ -41,9 +44,8 @@ SUMMARY: Final = "Label a fifth, certify the rest, train on all of it."
 AGENT_BODY_BYTES: Final = 96 * 1024 * 1024
 """Fits the largest log batch: 5,000 lines of 16 KiB."""
 
-UPLOAD_BODY_BYTES: Final = 64 * 1024 * 1024
 DATASET_BODY_BYTES: Final = 256 * 1024 * 1024
-"""Fits a label table of a million rows, a CSV manifest, or a table of true labels."""
+"""Fits a CSV manifest or a table of true labels of 64 MiB, however it is escaped."""
 
 STATIC: Final = pathlib.Path(__file__).parent / "static"
 
@@ -90,8 +92,8 @@ class ApiDependencies:
 def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     """Return the API: database migrated, first project and admin made, routes in place.
 
-    ``app.state.context`` is the ``context.Context``; ``app.state.background`` the background
-    work, which the lifespan starts and stops.
+    ``app.state.context`` is the ``context.Context``; ``app.state.data`` the parts behind the data
+    routes; ``app.state.background`` the background work, which the lifespan starts and stops.
     """
     ctx = make_context(deps)
     sign_in.seed(ctx.database, ctx.clock, admin=deps.admin, project=deps.project)
@@ -105,7 +107,8 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
         lifespan=_lifespan,
     )
     app.state.context = ctx
-    app.state.background = background.Background(_ticks(ctx))
+    app.state.data = data_service.make_parts(ctx.database, ctx.objects, ctx.clock)
+    app.state.background = background.Background(_ticks(ctx), parts=(app.state.data,))
     problem_json.install(app)
     app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
     include_routes(app)
@@ -156,8 +159,9 @@ def policy(deps: ApiDependencies) -> http_guard.Policy:
         body_limit_bytes=chosen.body_limit_bytes,
         body_limits={
             f"{PREFIX}/internal/trials/": AGENT_BODY_BYTES,
-            f"{PREFIX}/projects/*/uploads/": UPLOAD_BODY_BYTES,
+            f"{PREFIX}/projects/*/uploads/": uploads.PIECE_LIMIT_BYTES,
             f"{PREFIX}/projects/*/datasets/": DATASET_BODY_BYTES,
+            f"{PREFIX}/projects/*/datasets/*/versions": data_routes.LABELS_LIMIT_BYTES,
             f"{PREFIX}/bytes/": chosen.object_limit_bytes,
             f"{PREFIX}/bundles/": chosen.bundle_limit_bytes,
             **deps.body_limits,
@@ -174,6 +178,7 @@ def include_routes(app: fastapi.FastAPI) -> None:
         run_routes.router,
         objects.router,
         agent_routes.router,
+        data_routes.build_router(),
     ):
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.router)

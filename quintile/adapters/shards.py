@@ -88,7 +88,8 @@ class ShardWriter:
         Args:
             name: The name that people know, unique within the version.
             data: The stored bytes, as they are.
-            width, height: Upright size in pixels.
+            width: Upright, in pixels.
+            height: Upright, in pixels.
             format: A key of ``EXTENSIONS``.
 
         Raises:

@@ -156,6 +156,13 @@ class ImportView(Message):
     problem: str
 
 
+class UploadCreate(Message):
+    """Body of POST uploads: how many bytes come, and their digest when it is known."""
+
+    size: Annotated[int, Field(ge=1)]
+    sha256: str = Field(default="", pattern=r"^([0-9a-f]{64})?$")
+
+
 class UploadView(Message):
     """A resumable upload: the next byte offset that the server expects."""
 
@@ -188,3 +195,19 @@ class VersionCreate(Message):
     classes: list[str]
     origin: str = ""
     idempotency_key: str
+
+
+class WhyStep(Message):
+    """What one version says about an item; the fields of a label row, None while unlabelled."""
+
+    version: int
+    origin: str
+    created: str
+    label: LabelRow | None
+
+
+class WhyView(Message):
+    """Where an item and its label came from: newest version first, the import last."""
+
+    item: ItemView
+    steps: list[WhyStep]

@@ -1,0 +1,1 @@
+"""Datasets: uploads, imports, immutable versions, splits, items and their images."""

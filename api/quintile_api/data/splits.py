@@ -1,0 +1,135 @@
+"""Makes splits of a version: reads the truth, decides, stores, records."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from quintile import ports
+from quintile.adapters import dataset_tables, sql
+from quintile.core import datasets, errors, names
+from quintile_api.data import candidates, catalogue, repository, splitting, tables, tables_csv
+
+TRUTH_ERRORS_SHOWN = 3
+
+
+def create(
+    database: sql.Database,
+    objects: ports.ObjectStore,
+    version: tables.Version,
+    index: catalogue.Index,
+    request: datasets.SplitCreate,
+    *,
+    now_s: float,
+) -> datasets.SplitView:
+    """Make a split.
+
+    Raises:
+        Conflict: The name is taken.
+        InvalidSpec: Sizes or truth do not fit the version.
+    """
+    sizes = splitting.part_sizes(request.parts, rest=request.rest, items=version.items)
+    strange = sorted(set(request.keep_truth) - set(sizes))
+    if strange:
+        raise errors.InvalidSpec(
+            f"keep_truth names {strange[0]!r}, which is no part; the parts are {', '.join(sizes)}.",
+            field="keep_truth",
+        )
+    item_ids = [str(item_id) for item_id in index.manifest.item_ids]
+    truth = read_truth(request.truth, index)
+    strata = index.class_ids if not request.truth else truth
+    if not request.stratified:
+        strata = np.zeros_like(strata)
+    parts = splitting.assign(item_ids, strata, sizes, seed=request.seed)
+    kept = _kept(index, truth, parts, request.keep_truth)
+    table = dataset_tables.split_table(item_ids, parts, [int(one) for one in kept])
+    row = tables.SplitRow(
+        dataset_uid=version.dataset_uid,
+        version=version.version,
+        name=request.name,
+        seed=request.seed,
+        stratified=request.stratified,
+        parts=dict(Counter(dict.fromkeys(sizes, 0)) | Counter(parts)),
+        truth_parts=sorted(request.keep_truth),
+        key=names.split_key(
+            names.version_prefix(version.dataset_uid, version.version), request.name
+        ),
+        sha256=table.sha256,
+        created_s=now_s,
+    )
+    with database.write() as session:
+        database.serialize(session, row.key)
+        if session.get(tables.SplitRow, (row.dataset_uid, row.version, row.name)) is not None:
+            raise errors.Conflict(
+                f"Version {row.version} has a split {row.name!r} already; splits are immutable.",
+                hint="Choose another name.",
+                field="name",
+            )
+        put_afresh(objects, row.key, table)
+        session.add(row)
+    return repository.split_view(row)
+
+
+def read_truth(text: str, index: catalogue.Index) -> npt.NDArray[np.int32]:
+    """Return the true class [N] of each item, -1 where the text says nothing.
+
+    Raises:
+        InvalidSpec: A row names no item or no class; the first few are listed.
+    """
+    truth = np.full(len(index.manifest), -1, dtype=np.int32)
+    if not text:
+        return truth
+    if not index.classes:
+        raise errors.InvalidSpec(
+            "The version has no classes, so that true labels mean nothing.",
+            hint="Import with classes first.",
+            field="truth",
+        )
+    table = tables_csv.read(text, key="name", field="truth")
+    rows = {name: row for row, name in enumerate(index.manifest.table.column("name").to_pylist())}
+    numbers = {name: number for number, name in enumerate(index.classes)}
+    problems = [f"row {bad.row}: {bad.message}" for bad in table.rejected]
+    for number, name, label in table.rows:
+        if name not in rows:
+            problems.append(f"row {number}: no item is named {candidates.shown(name)[:80]!r}")
+        elif label not in numbers:
+            problems.append(f"row {number}: {candidates.unknown_class(label or '', index.classes)}")
+        else:
+            truth[rows[name]] = numbers[label]
+    if problems:
+        raise errors.InvalidSpec(
+            f"The truth has {len(problems)} bad rows: {'; '.join(problems[:TRUTH_ERRORS_SHOWN])}.",
+            hint="Correct the rows (name,label) and send all of them again.",
+            field="truth",
+        )
+    return truth
+
+
+def put_afresh(objects: ports.ObjectStore, key: str, table: dataset_tables.Table) -> None:
+    """Store a table whose row does not exist yet, over what an interrupted try left there."""
+    try:
+        objects.put(key, table.data, sha256=table.sha256)
+    except errors.Conflict:
+        objects.delete(key)
+        objects.put(key, table.data, sha256=table.sha256)
+
+
+def _kept(
+    index: catalogue.Index,
+    truth: npt.NDArray[np.int32],
+    parts: Sequence[str],
+    keep: Sequence[str],
+) -> npt.NDArray[np.int32]:
+    held = np.isin(np.asarray(parts), list(keep)) if keep else np.zeros(len(parts), np.bool_)
+    bare = np.flatnonzero(held & (truth < 0))
+    if len(bare):
+        raise errors.InvalidSpec(
+            f"keep_truth covers {len(bare):,} items without a true label, first "
+            f"{index.manifest.item(int(bare[0])).name!r}.",
+            hint="Give the truth for every item of the kept parts.",
+            field="truth",
+        )
+    return np.where(held, truth, -1).astype(np.int32)
