@@ -1,0 +1,73 @@
+# `make help` lists the targets. Everything runs from .venv, which `make setup` makes.
+PY ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+RUN := PYTHONSAFEPATH=1 $(BIN)
+STAMP := $(VENV)/.quintile-setup
+CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
+
+.DEFAULT_GOAL := help
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e crds openapi docs lock check bench clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## make .venv and install everything, pinned by hash (TORCH=cpu|cuda|none)
+	@VENV=$(VENV) $(PY) requirements/install.py
+
+$(STAMP): requirements/base.lock requirements/torch-cpu.lock requirements/torch-cuda.lock pyproject.toml
+	@VENV=$(VENV) $(PY) requirements/install.py
+
+up: $(STAMP) ## run the platform on this machine: one process, one port
+	@$(RUN)/quintile up
+
+demo: $(STAMP) ## the whole job on real images: label, certify, export, train; writes demo-report.json
+	@$(RUN)/quintile demo
+
+fmt: $(STAMP) ## format the code
+	$(RUN)/ruff format $(CODE)
+	$(RUN)/ruff check --fix $(CODE)
+
+lint: $(STAMP) ## check style and format
+	$(RUN)/ruff check $(CODE)
+	$(RUN)/ruff format --check $(CODE)
+
+types: $(STAMP) ## check types, strictly
+	$(RUN)/mypy
+
+imports: $(STAMP) ## check the import floors
+	$(RUN)/lint-imports --no-logo
+
+test: $(STAMP) ## all tests: unit, contract, service, end to end, docs
+	$(RUN)/python -m pytest -q tests/unit
+	$(RUN)/python -m pytest -q tests/contract tests/service tests/docs
+	$(RUN)/python -m pytest -q tests/e2e
+
+test-unit: $(STAMP) ## the pure part, in seconds
+	$(RUN)/python -m pytest -q tests/unit
+
+test-e2e: $(STAMP) ## real processes on this machine
+	$(RUN)/python -m pytest -q tests/e2e
+
+crds: $(STAMP) ## write the CRDs from the models
+	$(RUN)/python -m quintile.cli.crds charts/quintile-crds/templates
+
+openapi: $(STAMP) ## write docs/reference/openapi.json
+	$(RUN)/python -m quintile_api.openapi docs/reference/openapi.json
+
+docs: $(STAMP) ## write the generated reference pages
+	$(RUN)/python -m quintile.settings docs/reference/settings.md
+	$(RUN)/python -m quintile.cli.reference docs/reference/cli.md
+
+lock: $(STAMP) ## resolve the lock files again (needs uv)
+	$(PY) requirements/lock.py
+
+check: lint types imports ## everything that reads only: style, types, floors, generated files, guards
+	$(RUN)/python -m pytest -q tests/guards
+
+bench: $(STAMP) ## figures of this machine: start-up, labeling
+	$(RUN)/python -m bench
+
+clean: ## remove what was built; .venv stays
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +

@@ -1,0 +1,128 @@
+"""Rules across fields in CEL, by wire model, so that the API server refuses bad specs by itself.
+
+Each repeats a validator of its model (or of ``core.topology``); a test holds both against one
+corpus of good and bad documents. Every immutable field is compared by presence and by value: a
+rule on the value alone does not see a field that is removed and added again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pydantic.alias_generators import to_camel
+
+from quintile.core import experiment, labeling_job, meta, names
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One CEL rule; ``path`` is the field that the message is about."""
+
+    rule: str
+    message: str
+    path: str = ""
+
+    def document(self) -> dict[str, str]:
+        """Return the rule as a CRD writes it."""
+        shown = {"rule": self.rule, "message": self.message}
+        if self.path:
+            shown["fieldPath"] = self.path
+        return shown
+
+
+MUTABLE: dict[type[meta.Wire], frozenset[str]] = {
+    experiment.ExperimentSpec: frozenset({"suspend"}),
+    experiment.TrialSpec: frozenset({"template"}),
+    labeling_job.LabelingJobSpec: frozenset({"suspend", "labels", "budget"}),
+}
+
+_PHASE = "oldSelf.status.phase"
+_ENDED = ", ".join(f"'{phase}'" for phase in sorted(experiment.TERMINAL))
+TERMINAL_LOCK = Rule(
+    f"!has(oldSelf.status) || !has({_PHASE}) || !({_PHASE} in [{_ENDED}]) || "
+    f"(has(self.status) && has(self.status.phase) && self.status.phase == {_PHASE})",
+    "status.phase is final and cannot change",
+)
+
+
+def name_rule(limit: int) -> Rule:
+    """Return the rule that leaves room for the suffixes of child names."""
+    return Rule(
+        f"self.metadata.name.size() <= {limit} && self.metadata.name.matches('^[a-z]')",
+        f"metadata.name must begin with a letter and have at most {limit} characters",
+    )
+
+
+RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
+    experiment.Experiment: (name_rule(names.EXPERIMENT_NAME_LIMIT), TERMINAL_LOCK),
+    experiment.Trial: (TERMINAL_LOCK,),
+    labeling_job.LabelingJob: (name_rule(names.LABELING_JOB_NAME_LIMIT), TERMINAL_LOCK),
+    experiment.EstimatorSpec: (
+        Rule(
+            "[has(self.builtin), has(self.functions), has(self.script), "
+            "has(self.labelingRound)].filter(x, x).size() == 1",
+            "exactly one of builtin, functions, script, labelingRound is expected",
+        ),
+        Rule(
+            "!has(self.env) || self.env.all(e, !("
+            + " || ".join(f"e.name.startsWith('{start}')" for start in experiment.RESERVED_ENV)
+            + "))",
+            "env names must not begin with a reserved prefix",
+            ".env",
+        ),
+    ),
+    experiment.RunSpec: (
+        Rule("self.mode != 'ps' || self.ps.replicas >= 1", "mode ps needs ps.replicas >= 1"),
+        Rule(
+            "self.mode in ['ps', 'auto'] || self.ps.replicas == 0",
+            "ps.replicas is for mode ps alone",
+        ),
+        Rule(
+            "self.mode != 'single' || self.workers.replicas == 1",
+            "mode single runs one worker",
+        ),
+    ),
+    experiment.Workers: (
+        Rule("!has(self.min) || self.min <= self.replicas", "min is above replicas", ".min"),
+        Rule("!has(self.max) || self.max >= self.replicas", "max is below replicas", ".max"),
+    ),
+    labeling_job.Target: (
+        Rule(
+            "double(self.error) > 0.0 && double(self.error) < 0.5",
+            "error must lie between 0 and 0.5, as 0.02",
+            ".error",
+        ),
+        Rule(
+            "double(self.confidence) >= 0.5 && double(self.confidence) < 1.0",
+            "confidence must lie between 0.5 and 1, as 0.95",
+            ".confidence",
+        ),
+    ),
+    labeling_job.LabelingJobSpec: (
+        Rule(
+            "oldSelf.labels.all(label, label in self.labels)",
+            "labels can be appended, not removed",
+            ".labels",
+        ),
+        Rule(
+            "!has(self.output.version) || self.output.version != self.dataset.version",
+            "output.version is the input version; versions are immutable",
+        ),
+    ),
+}
+
+
+def of(model: type[meta.Wire]) -> list[Rule]:
+    """Return the rules of one model: immutable fields first, then its own."""
+    fixed: list[Rule] = []
+    if model in MUTABLE:
+        aliases = [to_camel(name) for name in model.model_fields if name not in MUTABLE[model]]
+        fixed = [
+            Rule(
+                f"has(self.{alias}) == has(oldSelf.{alias}) && "
+                f"(!has(self.{alias}) || self.{alias} == oldSelf.{alias})",
+                f"spec.{alias} cannot change; create a new resource",
+            )
+            for alias in aliases
+        ]
+    return [*fixed, *RULES.get(model, ())]
