@@ -1,7 +1,7 @@
 """Write the lock files: every package with its version and hashes, no registry named.
 
 Called by ``make lock``. Needs ``uv`` on PATH. ``torch-cpu.lock`` is ``torch-cuda.lock`` without
-the packages that only CUDA builds need, plus the hashes of the CPU builds in ``CPU_BUILDS``.
+the packages that only CUDA builds need, with the CPU builds in ``CPU_BUILDS`` on Linux.
 """
 
 from __future__ import annotations
@@ -36,11 +36,18 @@ def entries(text: str) -> Iterator[str]:
 
 
 def cpu_lock(text: str) -> str:
-    """Return the lock of a CPU build from the lock of the CUDA build."""
-    extra = "".join(f" \\\n    --hash=sha256:{digest}" for digest in CPU_BUILDS.values())
+    """Return the lock of a CPU build from the lock of the CUDA build.
+
+    On Linux the CPU build has a local version of its own, so that pip cannot take the other.
+    """
     kept = [entry for entry in entries(text) if not ONLY_CUDA.match(entry)]
+    digests = "".join(f" \\\n    --hash=sha256:{digest}" for digest in CPU_BUILDS.values())
+    linux = f"torch=={TORCH}+cpu ; sys_platform == 'linux'{digests}\n"
+    elsewhere = f"torch=={TORCH} ; sys_platform != 'linux'"
     return "".join(
-        entry.rstrip("\n") + extra + "\n" if entry.startswith("torch==") else entry
+        entry.replace(f"torch=={TORCH}", elsewhere, 1) + linux
+        if entry.startswith("torch==")
+        else entry
         for entry in kept
     )
 
