@@ -5,13 +5,13 @@ The tree, with the HTTP status (problem+json) and the exit code of the command l
     QuintileError            500  1   something failed that nobody foresaw
     |- InvalidSpec           422  2   the caller must change what it sent
     |- TooLarge              413  2   the caller sent more than a limit allows
-    |- Unauthorized          401  3   sign in first
-    |- Forbidden             403  3   signed in, but not allowed
-    |- NotFound              404  4   no such object (or not visible to the caller)
-    |- Conflict              409  4   the object changed, exists already, or is owned by another
-    |- Fenced                409  4   an older attempt or generation spoke; it must stop
-    |- Unavailable           503  5   try again later
-    |- StoreFull             507  5   no room left where bytes or rows go
+    |- Unauthorized          401  4   sign in first
+    |- Forbidden             403  4   signed in, but not allowed
+    |- NotFound              404  3   no such object (or not visible to the caller)
+    |- Conflict              409  5   the object changed, exists already, or is owned by another
+    |- Fenced                409  5   an older attempt or generation spoke; it must stop
+    |- Unavailable           503  4   try again later
+    |- StoreFull             507  4   no room left where bytes or rows go
     `- RunFailed             500  1   the run itself failed; carries its reason
 
 A message says what failed, which object, what was expected; ``hint`` says what to do next.
@@ -65,7 +65,7 @@ class Unauthorized(QuintileError):
     """No valid session or token came with the request."""
 
     status = 401
-    exit_code = 3
+    exit_code = 4
     type = "unauthorized"
 
 
@@ -73,7 +73,7 @@ class Forbidden(QuintileError):
     """The caller is known but may not do this."""
 
     status = 403
-    exit_code = 3
+    exit_code = 4
     type = "forbidden"
 
 
@@ -81,7 +81,7 @@ class NotFound(QuintileError):
     """No such object, or the caller may not know that it exists."""
 
     status = 404
-    exit_code = 4
+    exit_code = 3
     type = "not-found"
 
 
@@ -89,7 +89,7 @@ class Conflict(QuintileError):
     """The object changed meanwhile, exists already, or belongs to another owner."""
 
     status = 409
-    exit_code = 4
+    exit_code = 5
     type = "conflict"
 
 
@@ -97,7 +97,7 @@ class Fenced(QuintileError):
     """An older attempt, generation or lease holder spoke; it must stop and take the new plan."""
 
     status = 409
-    exit_code = 4
+    exit_code = 5
     type = "fenced"
 
 
@@ -109,7 +109,7 @@ class Unavailable(QuintileError):
     """
 
     status = 503
-    exit_code = 5
+    exit_code = 4
     type = "unavailable"
 
     def __init__(
@@ -123,7 +123,7 @@ class StoreFull(QuintileError):
     """No room left on the disk or bucket; nothing half-written was kept."""
 
     status = 507
-    exit_code = 5
+    exit_code = 4
     type = "store-full"
 
 
