@@ -173,7 +173,8 @@ def _field(
     schema = _type(info.annotation, raw, definitions)
     default = info.get_default(call_default_factory=True) if not info.is_required() else None
     if isinstance(default, meta.Wire):
-        schema["default"] = {}
+        # Whole, not {}: the API server checks rules on a default before it fills in nested ones.
+        schema["default"] = default.document()
     elif isinstance(default, str | int) and default != "":
         schema["default"] = default
     return schema

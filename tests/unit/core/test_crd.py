@@ -77,7 +77,7 @@ def test_every_immutable_field_has_a_rule(model: type[meta.Wire]) -> None:
 
 def test_defaults_are_those_of_the_models() -> None:
     spec = root_of("Experiment")["properties"]["spec"]["properties"]
-    assert spec["checkpoint"]["default"] == {}
+    assert spec["checkpoint"]["default"] == experiment.CheckpointSpec().document()
     assert spec["checkpoint"]["properties"]["everySteps"]["default"] == 500
     assert spec["run"]["properties"]["mode"]["default"] == "auto"
     assert "default" not in spec["suspend"] or spec["suspend"]["default"] is False
