@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
-from quintile.core.meta import Message
+from quintile.core.events import EventView
 
-
-class EventView(Message):
-    """Something that happened to a resource; equal ones are counted."""
-
-    kind: str
-    namespace: str
-    name: str
-    uid: str
-    type: Literal["Normal", "Warning"]
-    reason: str
-    message: str
-    count: int
-    first_time: float
-    last_time: float
+__all__ = ["EventLog", "EventView"]
 
 
 class EventLog(Protocol):

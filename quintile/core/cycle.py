@@ -185,6 +185,7 @@ def decide(
     experiments: Mapping[str, meta.Document],
     *,
     now_s: float,
+    refused: errors.InvalidSpec | None = None,
 ) -> JobDecision:
     """Return status and round Experiments of a labeling job.
 
@@ -193,6 +194,7 @@ def decide(
         known: What the labeling service knows; None while the job is not admitted.
         experiments: Whatever Experiment documents are stored under the names of its rounds.
         now_s: Seconds since the epoch.
+        refused: Why the labeling service goes on with the spec that it took before, if it does.
     """
     before = job.status or labeling_job.LabelingJobStatus()
     if job_status.is_terminal(before):
@@ -204,7 +206,7 @@ def decide(
         message = f"an Experiment named {taken} belongs to another owner; delete or rename it"
         entry = conditions.condition("Accepted", "False", reason="NameTaken", message=message)
         return job_status.decide(job, [entry], now_s=now_s, wake_s=rollup.NAME_TAKEN_RETRY_S)
-    changes = [conditions.condition("Accepted", "True", reason="Admitted")]
+    changes = [_accepted(job, refused)]
     changes += job_status.round_conditions(job, known, experiments)
     changes += job_status.outcome_conditions(job, known)
     fields = job_status.figures(job, known)
@@ -221,6 +223,21 @@ def refuse(
         conditions.condition("Failed", "True", reason="InvalidSpec", message=str(error)),
     ]
     return job_status.decide(job, changes, now_s=now_s)
+
+
+def _accepted(job: labeling_job.LabelingJob, refused: errors.InvalidSpec | None) -> meta.Condition:
+    if refused is None:
+        before = conditions.find(job.status.conditions if job.status else [], "Accepted")
+        # Said once, when this generation was handed over; true until the spec changes again.
+        if (
+            before is not None
+            and before.reason == "InvalidSpec"
+            and before.observed_generation == job.metadata.generation
+        ):
+            return before
+        return conditions.condition("Accepted", "True", reason="Admitted")
+    message = f"the job goes on with the spec before the last change: {refused}"
+    return conditions.condition("Accepted", "False", reason="InvalidSpec", message=message)
 
 
 def _after_learning(

@@ -155,13 +155,14 @@ def _phase(merged: list[meta.Condition]) -> tuple[str, meta.Condition | None]:
     phase, cause = conditions.phase(merged, RANKING, default="")
     if phase:
         return phase, cause
-    refused = conditions.find(merged, "Accepted")
-    if refused is None or refused.status == "False":
-        return "Pending", refused
+    accepted = conditions.find(merged, "Accepted")
+    refused = accepted if accepted is not None and accepted.status == "False" else None
     failed = conditions.find(merged, "RoundFailed")
     progressing = conditions.find(merged, "Progressing")
-    if progressing is None:
-        return "Pending", None
+    if progressing is None or accepted is None:
+        return "Pending", refused
+    if refused is not None:
+        return progressing.reason, refused
     if failed is not None and failed.status == "True":
         return progressing.reason, failed
     return progressing.reason, progressing

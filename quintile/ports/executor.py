@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
-from quintile.core import runplan
+from quintile.core import meta, runplan
 
 
 class Executor(Protocol):
@@ -17,6 +17,13 @@ class Executor(Protocol):
         Raises:
             Conflict: A replica of that name belongs to another trial.
             Unavailable: No process or pod can be made now; try again.
+        """
+        ...
+
+    def trials(self) -> Mapping[str, meta.Key]:
+        """Return the key by uid of every trial that holds replicas, ended ones too.
+
+        So that replicas of deleted trials are found, whenever their trial was deleted.
         """
         ...
 

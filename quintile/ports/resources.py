@@ -37,12 +37,14 @@ class ResourceStore(Protocol):
         """Return all documents of a kind, sorted by (namespace, name)."""
         ...
 
-    def watch(
-        self, kinds: Sequence[str], *, since: str, wait_s: float
-    ) -> Iterator[runplan.Change]:
+    def watch(self, kinds: Sequence[str], *, since: str, wait_s: float) -> Iterator[runplan.Change]:
         """Yield changes after version ``since`` in order; end after ``wait_s`` without one.
 
-        At least once. A watch may end early at any time; the caller lists again.
+        At least once; several changes of one resource may come as the newest of them. A watch may
+        end early at any time.
+
+        Raises:
+            Conflict: ``since`` is too old; list again.
         """
         ...
 
@@ -56,14 +58,12 @@ class ResourceStore(Protocol):
 
         Raises:
             Conflict: The version differs, ``create_only`` and it exists, it is owned by another
-                controller uid, or it is being deleted.
+                controller uid, it is being deleted, or its owner is gone already.
             InvalidSpec: The document does not fit its kind or changes an immutable field.
         """
         ...
 
-    def patch_status(
-        self, key: meta.Key, status: meta.Document, *, uid: str
-    ) -> meta.Document:
+    def patch_status(self, key: meta.Key, status: meta.Document, *, uid: str) -> meta.Document:
         """Replace the status. Terminal phases never change back.
 
         Raises:

@@ -1,0 +1,265 @@
+"""Look at one resource and do what is needed: load, observe, decide (pure), write status, act.
+
+Called by ``quintile_operator.loop`` with one worker per key at a time; the decisions are those of
+``core.reconcile``, ``core.rollup`` and ``core.cycle``. Safe to stop between any two lines: the
+status is written before anything that depends on it is done, and every action is idempotent.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from quintile import logs
+from quintile.adapters import tokens_ed25519
+from quintile.core import (
+    cycle,
+    decision,
+    errors,
+    experiment,
+    facts,
+    job_status,
+    labeling_job,
+    meta,
+    plan,
+    reconcile,
+    rollup,
+    rounds,
+    search,
+)
+from quintile_operator.parts import Parts
+
+MANAGER: Final = "operator"
+PROGRESS_EVERY_S: Final = 10.0
+GONE_GRACE_S: Final = 5.0
+"""What processes of a deleted trial get between SIGTERM and SIGKILL."""
+
+TOKEN_DAYS: Final = 92
+DAY_S: Final = 86_400
+KINDS: Final = ("LabelingJob", "Experiment", "Trial")
+
+StatusT = TypeVar("StatusT", bound=meta.Wire)
+_LOG: Final = logs.get(__name__)
+
+
+class Reconciler:
+    """Holds no state but when it last wrote progress. Blocking; thread-safe for distinct keys."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._pace = _Pace()
+
+    def reconcile(self, key: meta.Key) -> float | None:
+        """Do what a resource needs now.
+
+        Returns:
+            Seconds until it wants a look even if nothing is reported; None = no need.
+
+        Raises:
+            QuintileError: Something was away or changed meanwhile; look again later.
+        """
+        if key.kind == "Trial":
+            return self._trial(key)
+        document = self._load(key)
+        if document is None:
+            return None
+        if key.kind == "Experiment":
+            return self._experiment(key, document)
+        return self._labeling_job(key, document)
+
+    def known_keys(self) -> tuple[meta.Key, ...]:
+        """Return every key that may want a look: all resources, and trials with processes."""
+        # Processes first: a trial that starts in between is in the list that is read afterwards.
+        found = dict.fromkeys(self._parts.executor.trials().values())
+        for kind in KINDS:
+            items = self._parts.resources.list(kind).items
+            found |= dict.fromkeys(meta.key_of(document) for document in items)
+        return tuple(found)
+
+    def _trial(self, key: meta.Key) -> float | None:
+        document = self._load(key)
+        uid = document["metadata"]["uid"] if document is not None else ""
+        self._end_strangers(key, uid)
+        if document is None:
+            return None
+        trial = experiment.Trial.model_validate(document)
+        # Replicas are observed before the facts are read; see ``core.verdict``.
+        replicas = self._parts.executor.observe(uid)
+        known = self._parts.facts.trial(uid)
+        decided = reconcile.decide_trial(trial, known, replicas, now_s=self._parts.clock.now())
+        before = trial.status or experiment.TrialStatus()
+        wake_s = self._carry_out(key, uid, before=before, decided=decided)
+        for action in decided.actions:
+            if isinstance(action, decision.EnsureAttempt):
+                self._start(trial, action.attempt)
+            elif isinstance(action, decision.DeleteReplicas):
+                self._parts.executor.delete(uid, attempt=action.attempt, grace_s=action.grace_s)
+        self._tell(decided)
+        return wake_s
+
+    def _experiment(self, key: meta.Key, document: meta.Document) -> float | None:
+        parent = experiment.Experiment.model_validate(document)
+        names = [trial.metadata.name for trial in search.trials(parent)]
+        stored = self._stored("Trial", key.namespace, names)
+        decided = rollup.decide_experiment(parent, stored, now_s=self._parts.clock.now())
+        before = parent.status or experiment.ExperimentStatus()
+        return self._own(key, parent.metadata.uid, before=before, decided=decided)
+
+    def _labeling_job(self, key: meta.Key, document: meta.Document) -> float | None:
+        job = labeling_job.LabelingJob.model_validate(document)
+        before = job.status or labeling_job.LabelingJobStatus()
+        if job_status.is_terminal(before):
+            return None
+        uid, now_s = job.metadata.uid, self._parts.clock.now()
+        known = self._parts.facts.job(uid)
+        refused: errors.InvalidSpec | None = None
+        if known is None or before.observed_generation != job.metadata.generation:
+            try:
+                known = self._parts.facts.admit(document)
+            except errors.InvalidSpec as error:
+                refused = error
+        if known is None:
+            assert refused is not None
+            decided = cycle.refuse(job, refused, now_s=now_s)
+        else:
+            names = [rounds.name(job, fact.number) for fact in _closed(known)]
+            stored = self._stored("Experiment", key.namespace, names)
+            decided = cycle.decide(job, known, stored, now_s=now_s, refused=refused)
+        return self._own(key, uid, before=before, decided=decided)
+
+    def _own(
+        self,
+        key: meta.Key,
+        uid: str,
+        *,
+        before: StatusT,
+        decided: decision.Decision[StatusT],
+    ) -> float | None:
+        """Carry out a decision whose actions are owned resources."""
+        wake_s = self._carry_out(key, uid, before=before, decided=decided)
+        for action in decided.actions:
+            if isinstance(action, decision.ApplyChild):
+                self._parts.resources.apply(action.document, manager=MANAGER)
+        self._tell(decided)
+        return wake_s
+
+    def _carry_out(
+        self,
+        key: meta.Key,
+        uid: str,
+        *,
+        before: StatusT,
+        decided: decision.Decision[StatusT],
+    ) -> float | None:
+        """Write the status if it changed, log the decision; return when to look again."""
+        changed = decided.status != before
+        held_s = self._pace.left_s(uid, self._parts.clock.now())
+        if changed and not decided.urgent and held_s > 0:
+            return _sooner(decided.wake_s, held_s)
+        if changed:
+            status = decided.status.document()
+            self._parts.resources.patch_status(key, status, uid=uid)
+            self._pace.note(uid, self._parts.clock.now())
+        if _is_over(decided.status):
+            self._pace.forget(uid)
+        _log(key, decided, changed=changed)
+        return decided.wake_s
+
+    def _start(self, trial: experiment.Trial, attempt: int) -> None:
+        parts, place = self._parts, trial.metadata
+        claims = tokens_ed25519.TrialClaims(
+            uid=place.uid,
+            attempt=attempt,
+            namespace=place.namespace,
+            trial=place.name,
+            # Whole days, so that a plan made twice on one day is the same.
+            expires_s=(int(parts.clock.now()) // DAY_S + TOKEN_DAYS) * DAY_S,
+        )
+        token = parts.minter.sign(claims)
+        site = {"api_url": parts.api_url, "python": parts.python, "token": token}
+        draft = plan.plan_trial(trial, attempt=attempt, hosts={}, **site)
+        hosts = parts.executor.addresses(draft)
+        parts.executor.ensure(plan.plan_trial(trial, attempt=attempt, hosts=hosts, **site))
+
+    def _end_strangers(self, key: meta.Key, uid: str) -> None:
+        """End the processes of trials that lived under this name and are deleted."""
+        for held_uid, held_key in self._parts.executor.trials().items():
+            if held_key == key and held_uid != uid:
+                _LOG.info("processes of a deleted trial end", trial=str(key), uid=held_uid)
+                self._parts.executor.delete(held_uid, grace_s=GONE_GRACE_S)
+
+    def _tell(self, decided: decision.Decision[StatusT]) -> None:
+        for event in decided.events:
+            try:
+                self._parts.events.emit(event)
+            except errors.Unavailable as error:
+                _LOG.warning("an event was not recorded", reason=event.reason, error=str(error))
+
+    def _load(self, key: meta.Key) -> meta.Document | None:
+        try:
+            return self._parts.resources.get(key)
+        except errors.NotFound:
+            return None
+
+    def _stored(
+        self, kind: str, namespace: str, names: Iterable[str]
+    ) -> Mapping[str, meta.Document]:
+        loaded = {name: self._load(meta.Key(kind, namespace, name)) for name in names}
+        return {name: document for name, document in loaded.items() if document is not None}
+
+
+class _Pace:
+    """When progress of a resource was last written. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._written: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def left_s(self, uid: str, now_s: float) -> float:
+        """Return the seconds until progress of a resource may be written again."""
+        with self._lock:
+            written = self._written.get(uid)
+        # A clock that was set back must not hold progress up.
+        if written is None or written > now_s:
+            return 0.0
+        return max(0.0, written + PROGRESS_EVERY_S - now_s)
+
+    def note(self, uid: str, now_s: float) -> None:
+        """Remember a write."""
+        with self._lock:
+            self._written[uid] = now_s
+
+    def forget(self, uid: str) -> None:
+        """Forget a resource that is over."""
+        with self._lock:
+            self._written.pop(uid, None)
+
+
+def _closed(known: facts.JobFacts) -> Sequence[facts.RoundFact]:
+    return [fact for fact in known.rounds if fact.state == "closed"]
+
+
+def _is_over(status: meta.Wire) -> bool:
+    """Return whether a status of any kind is final."""
+    return getattr(status, "phase", "") in experiment.TERMINAL
+
+
+def _sooner(first_s: float | None, second_s: float) -> float:
+    return second_s if first_s is None else min(first_s, second_s)
+
+
+def _log(key: meta.Key, decided: decision.Decision[StatusT], *, changed: bool) -> None:
+    lasting = [a for a in decided.actions if not isinstance(a, decision.DeleteReplicas)]
+    weighty = (changed and decided.urgent) or lasting
+    write = _LOG.info if weighty else _LOG.debug
+    write(
+        "decided",
+        kind=key.kind,
+        namespace=key.namespace,
+        name=key.name,
+        phase=getattr(decided.status, "phase", ""),
+        reason=getattr(decided.status, "reason", ""),
+        actions=[type(action).__name__ for action in decided.actions],
+        wake_s=decided.wake_s,
+    )
