@@ -58,7 +58,7 @@ SPLIT_SCHEMA: Final = pa.schema(
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One row of a manifest: ``offset`` counts the bytes before the image inside its shard."""
 
@@ -73,7 +73,7 @@ class Item:
     format: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Label:
     """One row of a label table; see ``quintile.core.datasets`` for the columns."""
 

@@ -17,15 +17,21 @@ labels reuses its parent's shards and manifest by key.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from quintile.core.meta import Message, Name
 
 LabelSource = Literal[
     "human", "grid", "duplicate", "propagated", "auto", "auto-uncertified", "imported"
 ]
+TRUE_SOURCES: Final = frozenset({"human", "imported"})
+"""Sources whose labels may stand for the truth of a split: a person's, or what came in."""
+
+Number = Annotated[int, Field(ge=1, le=2**31 - 1)]
+Count = Annotated[int, Field(ge=0, le=2**31 - 1)]
+Mark = Annotated[str, StringConstraints(max_length=128)]
 
 
 class DatasetCreate(Message):
@@ -78,11 +84,12 @@ class SplitCreate(Message):
     """Body of POST splits: named parts by fraction or count; the rest goes to ``rest``.
 
     ``truth``: CSV text ``name,label`` that gives true labels (for stratifying and for evaluation);
-    truth is kept for the parts listed in ``keep_truth`` only.
+    truth is kept for the parts listed in ``keep_truth`` only. Without it, these parts keep the
+    version's own labels, each of which must be a person's or imported.
     """
 
     name: Name
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, le=2**63 - 1)
     parts: dict[str, str] = Field(min_length=1, max_length=16)
     rest: str = "train"
     stratified: bool = True
@@ -130,13 +137,17 @@ class ImportCreate(Message):
 
     ``kind``: zip (folders are class names when ``labels_from`` is folders), csv (zip of images
     plus ``manifest`` CSV text with columns file[,label]), numpy (npz with ``images`` [N,H,W] or
-    [N,H,W,3] uint8 and optional ``labels`` [N] int or str, ``names`` [N]). A local folder is
-    zipped by SDK and CLI while it is sent.
+    [N,H,W,3] uint8 and optional ``labels`` [N] int or str, ``names`` [N]; or one npy, the images).
+    A local folder is zipped by SDK and CLI while it is sent.
+
+    ``labels_from``: auto takes the labels that csv and numpy bring along; none takes no labels;
+    manifest insists on the label column. ``classes`` fixes names and order of the classes; class
+    ids are places in it. Without it the classes are those that occur, in natural order.
     """
 
     upload_id: str
     kind: Literal["zip", "csv", "numpy"]
-    labels_from: Literal["none", "folders", "manifest"] = "none"
+    labels_from: Literal["auto", "none", "folders", "manifest"] = "auto"
     manifest: str = Field(default="", max_length=64 * 1024 * 1024)
     classes: list[str] = Field(default_factory=list, max_length=1000)
 
@@ -178,23 +189,23 @@ class LabelRow(Message):
     item_id: str
     label: str
     source: LabelSource
-    annotation_id: str = ""
-    round: int = 0
-    model_sha256: str = ""
-    score: float = 1.0
-    certificate_id: str = ""
-    schema_version: int = 1
-    time: str = ""
+    annotation_id: Mark = ""
+    round: Count = 0
+    model_sha256: Mark = ""
+    score: Annotated[float, Field(ge=0, le=1)] = 1.0
+    certificate_id: Mark = ""
+    schema_version: Count = 1
+    time: Mark = ""
 
 
 class VersionCreate(Message):
     """First line of the NDJSON body of POST versions; ``idempotency_key`` as job uid + version."""
 
-    parent: Annotated[int, Field(ge=1)]
-    version: int | None = None
+    parent: Number
+    version: Number | None = None
     classes: list[str]
-    origin: str = ""
-    idempotency_key: str
+    origin: str = Field(default="", max_length=1024)
+    idempotency_key: str = Field(min_length=1, max_length=128)
 
 
 class WhyStep(Message):

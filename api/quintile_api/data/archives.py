@@ -26,6 +26,16 @@ _LOCATOR: Final = struct.Struct("<4sLQL")
 _END64: Final = struct.Struct("<4sQ2H2L4Q")
 _ENCRYPTED_FLAG: Final = 0x1
 _UNIX: Final = 3
+_DAMAGED: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    OSError,
+    RuntimeError,
+    ValueError,
+)
+"""What ``zipfile`` raises for members that lie about themselves."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Archive:
         try:
             with self.file.open(member.info) as stream:
                 data = stream.read(self.limits.file_bytes + 1)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except _DAMAGED as error:
             text = " ".join(str(error).split())[:120]
             return decoders.Refusal(
                 "Damaged", f"the archive is damaged at this file ({text}); zip it again"
@@ -208,7 +218,8 @@ def _judge_all(
     for entry in entries:
         name = entry.orig_filename.removeprefix("./")
         parts = name.split("/")
-        if not _JUNK.isdisjoint(parts) or (parts[-1].startswith(".") and ".." not in parts):
+        hidden = parts[-1].startswith(".") and not candidates.unsafe(name)
+        if hidden or not _JUNK.isdisjoint(parts):
             continue
         problem = _judge(entry, name, limits)
         if problem is None and name in members:

@@ -1,7 +1,8 @@
-"""Reads NumPy archives from strangers: never unpickles, never holds the whole array.
+"""Reads NumPy files from strangers: never unpickles, never holds the whole array.
 
-``images`` [N,H,W] or [N,H,W,3] uint8, optional ``labels`` [N] integers or texts, optional
-``names`` [N] texts. Images are read one after the other and stored as PNG (lossless).
+An npz holds ``images`` [N,H,W] or [N,H,W,3] uint8, optional ``labels`` [N] integers or texts,
+optional ``names`` [N] texts; a bare npy is the images alone. Images are read one after the other
+and stored as PNG (lossless).
 """
 
 from __future__ import annotations
@@ -28,7 +29,16 @@ DIMENSIONS: Final = (3, 4)
 CHANNELS: Final = 3
 NUMBER_DIGITS: Final = 5
 _HEADERS: Final = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
+_NPY: Final = ".npy"
 _HINT: Final = "Save with np.savez(path, images=images, labels=labels)."
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """The arrays of a file: bytes by name, and how one is opened at its header."""
+
+    sizes: dict[str, int]
+    open: Callable[[str], IO[bytes]]
 
 
 @dataclass(frozen=True)
@@ -74,21 +84,22 @@ def images(
     source: io.BufferedReader,
     *,
     classes: Sequence[str],
+    labelled: bool = True,
     limits: archives.Limits = archives.LIMITS,
 ) -> candidates.Found:
-    """Return the images of an npz as candidates.
+    """Return the images of an npz or npy as candidates; ``labelled``: take their labels as well.
 
     Raises:
-        InvalidSpec: Not an npz, or an array is missing, of a wrong kind or of a wrong shape.
+        InvalidSpec: Neither, or an array is missing, of a wrong kind or of a wrong shape.
         TooLarge: It holds too much.
     """
-    file, sizes = _open(source, limits)
-    header = _checked_images(file, sizes)
+    file = _open(source, limits)
+    header = _checked_images(file, limits)
     count, height, width = header.shape[:3]
-    names = _names(file, sizes, count)
-    labels = _labels(file, sizes, count, classes)
+    names = _names(file, count)
+    labels = _labels(file, count, classes) if labelled else [None] * count
     known = candidates.classes_of((text for text in labels if text is not None), classes)
-    pixels = Images(functools.partial(file.open, "images.npy"), header)
+    pixels = Images(functools.partial(file.open, "images"), header)
     picture = decoders.Picture(format="PNG", width=width, height=height)
     found: list[candidates.Candidate] = []
     refused: list[datasets.RejectedFile] = []
@@ -108,16 +119,16 @@ def images(
     return candidates.Found(tuple(good), (*refused, *unknown), known)
 
 
-def _open(
-    source: io.BufferedReader, limits: archives.Limits
-) -> tuple[zipfile.ZipFile, dict[str, int]]:
+def _open(source: io.BufferedReader, limits: archives.Limits) -> Arrays:
+    if source.read(len(npy.MAGIC_PREFIX)) == npy.MAGIC_PREFIX:
+        return _bare(source)
     try:
         archive = archives.open_archive(
             source, archives.Limits(file_bytes=limits.total_bytes, ratio=limits.ratio * 10)
         )
     except errors.InvalidSpec as error:
         raise errors.InvalidSpec(
-            "The upload is not a NumPy .npz file.", hint=_HINT, field="upload_id"
+            "The upload is neither a NumPy .npz nor a .npy file.", hint=_HINT, field="upload_id"
         ) from error
     if archive.rejected:
         bad = archive.rejected[0]
@@ -126,16 +137,30 @@ def _open(
             hint=_HINT,
             field="upload_id",
         )
-    sizes = {name: member.info.file_size for name, member in archive.members.items()}
-    return archive.file, sizes
+    sizes = {
+        name.removesuffix(_NPY): member.info.file_size
+        for name, member in archive.members.items()
+        if name.endswith(_NPY)
+    }
+    return Arrays(sizes, lambda name: archive.file.open(name + _NPY))
 
 
-def _checked_images(file: zipfile.ZipFile, sizes: dict[str, int]) -> Header:
-    if "images.npy" not in sizes:
-        held = ", ".join(sorted(name.removesuffix(".npy") for name in sizes)) or "nothing"
+def _bare(source: io.BufferedReader) -> Arrays:
+    size = source.seek(0, io.SEEK_END)
+
+    def rewound(_name: str) -> IO[bytes]:
+        source.seek(0)
+        return source
+
+    return Arrays({"images": size}, rewound)
+
+
+def _checked_images(file: Arrays, limits: archives.Limits) -> Header:
+    if "images" not in file.sizes:
+        held = ", ".join(sorted(file.sizes)) or "nothing"
         raise _bad("images", f"is missing; the file holds {held[:200]}")
-    with file.open("images.npy") as stream:
-        header = _header(stream, "images")
+    # Not closed: the stream of a bare npy is the source itself.
+    header = _header(file.open("images"), "images")
     if header.dtype != np.uint8:
         raise _bad("images", f"has dtype {header.dtype}; expected uint8 (0 to 255)")
     shape = header.shape
@@ -143,6 +168,12 @@ def _checked_images(file: zipfile.ZipFile, sizes: dict[str, int]) -> Header:
     if not good or min(shape) < 1:
         text = ", ".join(map(str, shape))
         raise _bad("images", f"has shape ({text}); expected (N, H, W) or (N, H, W, 3), N >= 1")
+    if shape[0] > limits.members:
+        raise errors.TooLarge(
+            f"The array 'images' holds {shape[0]:,} images; at most {limits.members:,} are taken.",
+            hint="Import it in parts.",
+            field="upload_id",
+        )
     if shape[1] * shape[2] > decoder_process.PIXEL_LIMIT:
         raise _bad(
             "images",
@@ -151,30 +182,28 @@ def _checked_images(file: zipfile.ZipFile, sizes: dict[str, int]) -> Header:
         )
     if header.fortran and len(shape) > 1:
         raise _bad("images", "is in Fortran order; save np.ascontiguousarray(images)")
-    if math.prod(shape) > sizes["images.npy"]:
+    size = file.sizes["images"]
+    if math.prod(shape) > size:
         raise _bad(
-            "images",
-            f"has {sizes['images.npy']:,} bytes, fewer than its shape says ({math.prod(shape):,})",
+            "images", f"has {size:,} bytes, fewer than its shape says ({math.prod(shape):,})"
         )
     return header
 
 
-def _names(file: zipfile.ZipFile, sizes: dict[str, int], count: int) -> list[str]:
-    if "names.npy" not in sizes:
+def _names(file: Arrays, count: int) -> list[str]:
+    if "names" not in file.sizes:
         digits = max(NUMBER_DIGITS, len(str(count - 1)))
         return [f"{index:0{digits}d}.png" for index in range(count)]
-    names = _vector(file, sizes, "names", count)
+    names = _vector(file, "names", count)
     if names.dtype.kind != "U":
         raise _bad("names", f"has dtype {names.dtype}; expected texts")
     return [str(name) for name in names]
 
 
-def _labels(
-    file: zipfile.ZipFile, sizes: dict[str, int], count: int, classes: Sequence[str]
-) -> list[str | None]:
-    if "labels.npy" not in sizes:
+def _labels(file: Arrays, count: int, classes: Sequence[str]) -> list[str | None]:
+    if "labels" not in file.sizes:
         return [None] * count
-    labels = _vector(file, sizes, "labels", count)
+    labels = _vector(file, "labels", count)
     if labels.dtype.kind == "U":
         return [str(label) or None for label in labels]
     if labels.dtype.kind not in "iu":
@@ -186,16 +215,14 @@ def _labels(
     return [classes[number] if 0 <= number < len(classes) else str(number) for number in numbers]
 
 
-def _vector(
-    file: zipfile.ZipFile, sizes: dict[str, int], name: str, count: int
-) -> npt.NDArray[Any]:
-    with file.open(f"{name}.npy") as stream:
+def _vector(file: Arrays, name: str, count: int) -> npt.NDArray[Any]:
+    with file.open(name) as stream:
         header = _header(stream, name)
         if header.shape != (count,):
             text = ", ".join(map(str, header.shape))
             raise _bad(name, f"has shape ({text}); expected one entry per image: ({count})")
         wanted = count * header.dtype.itemsize
-        if wanted > min(TEXTS_LIMIT_BYTES, sizes[f"{name}.npy"]):
+        if wanted > min(TEXTS_LIMIT_BYTES, file.sizes[name]):
             raise _bad(name, f"needs {wanted:,} bytes, which the file does not hold")
         try:
             data = stream.read(wanted)

@@ -10,10 +10,12 @@ import collections
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pydantic_core
 
 from quintile import ports
 from quintile.adapters import dataset_tables
@@ -25,6 +27,9 @@ SCAN_ROWS: Final = 65_536
 STREAM_ROWS: Final = 4096
 
 Mask = npt.NDArray[np.bool_]
+
+_OF_ITEM: Final = ("item_id", "name", "width", "height", "size", "sha256", "format")
+_OF_LABEL: Final = ("label", "source", "score")
 
 
 @dataclass(frozen=True)
@@ -72,32 +77,35 @@ class Index:
 
     def views(self, rows: Sequence[int] | dataset_tables.Ints) -> list[datasets.ItemView]:
         """Return the wire form of the items in these rows."""
-        chosen = np.asarray(rows, dtype=np.int64)
-        label_rows = self.label_rows[chosen]
-        labels = iter(self.labels.labels(label_rows[label_rows >= 0]))
-        found = []
-        for item, label_row in zip(self.manifest.items(chosen), label_rows, strict=True):
-            label = next(labels) if label_row >= 0 else None
-            found.append(
-                datasets.ItemView(
-                    item_id=item.item_id,
-                    name=item.name,
-                    width=item.width,
-                    height=item.height,
-                    size=item.size,
-                    sha256=item.sha256,
-                    format=item.format,
-                    label=label.label if label else None,
-                    source=label.source if label else None,
-                    score=label.score if label else None,
-                )
-            )
-        return found
+        return [datasets.ItemView(**fields) for fields in self._fields(np.asarray(rows, np.int64))]
 
-    def all_views(self) -> Iterator[list[datasets.ItemView]]:
-        """Yield all items in order of id, some thousands at a time."""
+    def lines(self) -> Iterator[bytes]:
+        """Yield all items in order of id as lines of JSON (``ItemView``), some thousands at once.
+
+        No models in between: a million items take seconds, not a quarter of a minute.
+        """
+        for rows in self.windows():
+            yield b"".join(pydantic_core.to_json(fields) + b"\n" for fields in self._fields(rows))
+
+    def windows(self) -> Iterator[dataset_tables.Ints]:
+        """Yield all rows in order, some thousands at a time."""
         for start in range(0, len(self.manifest), STREAM_ROWS):
-            yield self.views(np.arange(start, min(start + STREAM_ROWS, len(self.manifest))))
+            yield np.arange(start, min(start + STREAM_ROWS, len(self.manifest)))
+
+    def columns(
+        self, rows: dataset_tables.Ints, *, of_item: Sequence[str], of_label: Sequence[str]
+    ) -> list[list[Any]]:
+        """Return columns of the items in ``rows``, then of their labels (None = unlabelled)."""
+        items = self.manifest.table.select(list(of_item)).take(pa.array(rows, pa.int64()))
+        label_rows = self.label_rows[rows]
+        places = pa.array(label_rows, pa.int64(), mask=label_rows < 0)
+        labels = self.labels.table.select(list(of_label)).take(places)
+        return [column.to_pylist() for column in (*items.columns, *labels.columns)]
+
+    def _fields(self, rows: dataset_tables.Ints) -> Iterator[dict[str, Any]]:
+        names = (*_OF_ITEM, *_OF_LABEL)
+        columns = self.columns(rows, of_item=_OF_ITEM, of_label=_OF_LABEL)
+        return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
 
     def rows(
         self, wanted: Filter, *, after: str, limit: int, split: dataset_tables.Split | None

@@ -35,6 +35,7 @@ ANSWER: Final = struct.Struct("!II")
 VERIFY: Final = b"v"
 THUMBNAIL: Final = b"t"
 FORMATS: Final = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
+SIGNATURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"II*\0", b"MM\0*", b"RIFF", b"BM")
 PIXEL_LIMIT: Final = 64_000_000
 MEMORY_LIMIT_BYTES: Final = 2 * 1024**3
 CPU_LIMIT_S: Final = 3600
@@ -132,6 +133,10 @@ def load(data: bytes, *, edge: int) -> tuple[Image.Image, str, tuple[int, int]]:
     try:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
+        if data.startswith(SIGNATURES):
+            raise Refused(
+                "Broken", "the image is damaged at its beginning; send the whole file again"
+            ) from None
         raise Refused(
             "NotAnImage",
             "the bytes are no image; expected JPEG, PNG, WebP, BMP, GIF or TIFF",

@@ -128,17 +128,20 @@ class Importer:
         objects: ports.ObjectStore,
         clock: ports.Clock,
         queue: jobs.JobQueue,
-        pool: decoders.DecoderPool,
-        threads: int,
+        decoder_count: int,
     ) -> None:
         self._database = database
         self._objects = objects
         self._clock = clock
         self._queue = queue
-        self._pool = pool
-        self._threads = threads
+        self._pool = decoders.DecoderPool(decoder_count)
+        self._threads = decoder_count
         self._uploads = uploads.UploadStore(database, objects, clock)
         self.stopping = threading.Event()
+
+    def close(self) -> None:
+        """End the decoders. Idempotent; the next import starts others."""
+        self._pool.close()
 
     def run(self, claim: jobs.Claim) -> None:
         """Do the whole import and end the job, succeeded or failed.
@@ -336,8 +339,9 @@ def find_candidates(source: io.BufferedReader, request: datasets.ImportCreate) -
     Raises:
         InvalidSpec, TooLarge: The source as a whole cannot be taken.
     """
+    labelled = request.labels_from != "none"
     if request.kind == "numpy":
-        return arrays.images(source, classes=request.classes)
+        return arrays.images(source, classes=request.classes, labelled=labelled)
     archive = archives.open_archive(source)
     if request.kind == "zip":
         return archives.images(
@@ -350,7 +354,8 @@ def find_candidates(source: io.BufferedReader, request: datasets.ImportCreate) -
             hint="Begin the manifest with a header row: file,label",
             field="manifest",
         )
-    found = archives.listed(archive, table.rows, classes=request.classes)
+    rows = table.rows if labelled else [(row, name, None) for row, name, _ in table.rows]
+    found = archives.listed(archive, rows, classes=request.classes)
     return candidates.Found(found.candidates, (*table.rejected, *found.rejected), found.classes)
 
 
@@ -372,9 +377,9 @@ def _check_fields(request: datasets.ImportCreate) -> None:
             f"labels_from 'folders' does not fit kind {request.kind!r}; expected kind 'zip'.",
             field="labels_from",
         )
-    if request.labels_from == "manifest" and request.kind == "zip":
+    if request.labels_from == "manifest" and request.kind != "csv":
         raise errors.InvalidSpec(
-            "labels_from 'manifest' does not fit kind 'zip'; expected kind 'csv'.",
+            f"labels_from 'manifest' does not fit kind {request.kind!r}; expected kind 'csv'.",
             field="labels_from",
         )
 

@@ -6,7 +6,6 @@ short list, and every answer is sandboxed; thumbnails are re-encoded and carry n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Final
 
@@ -101,13 +100,7 @@ def stream_items(
     _caller: access.Viewer, parts: service.Parts, found: Version
 ) -> responses.StreamingResponse:
     """Return all items in order of id, one ``ItemView`` a line."""
-    index = parts.catalogue.index(found)
-
-    def lines() -> Iterator[str]:
-        for views in index.all_views():
-            yield "".join(f"{view.model_dump_json()}\n" for view in views)
-
-    return responses.StreamingResponse(lines(), media_type=NDJSON)
+    return responses.StreamingResponse(parts.catalogue.index(found).lines(), media_type=NDJSON)
 
 
 @router.get("/labels.csv", response_class=responses.StreamingResponse)

@@ -128,10 +128,13 @@ class JobQueue:
     ) -> None:
         """Write the result in the caller's transaction, with whatever else makes it true.
 
+        The request is forgotten: a manifest may be large.
+
         Raises:
             Fenced: Another worker has the job, or it was deleted; nothing may be committed.
         """
-        self._set(session, claim, state=state, report=report, updated_s=self._clock.now())
+        now_s = self._clock.now()
+        self._set(session, claim, state=state, report=report, payload={}, updated_s=now_s)
 
     def finish(self, claim: Claim) -> None:
         """End a job that has no result to show.

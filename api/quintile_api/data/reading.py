@@ -25,9 +25,8 @@ MEDIA_TYPES: Final = {
     "GIF": "image/gif",
     "TIFF": "image/tiff",
 }
-CSV_COLUMNS: Final = (
-    "name",
-    "item_id",
+CSV_OF_ITEM: Final = ("name", "item_id")
+CSV_OF_LABEL: Final = (
     "label",
     "source",
     "score",
@@ -124,26 +123,19 @@ def thumbnail(
     except errors.Conflict:
         # Another request, or another version of the encoder, was first: its picture is as good.
         return objects.get(key)
+    except errors.StoreFull:
+        # A full disk costs the copy that is kept, not the picture.
+        return made
     return made
 
 
 def labels_csv(index: catalogue.Index) -> Iterator[str]:
     """Yield the labels of all items as CSV; unlabelled items have empty columns."""
-    for start in range(0, len(index.manifest), catalogue.STREAM_ROWS):
+    yield ",".join((*CSV_OF_ITEM, *CSV_OF_LABEL)) + "\r\n"
+    for rows in index.windows():
         sink = io.StringIO()
-        writer = csv.writer(sink)
-        if start == 0:
-            writer.writerow(CSV_COLUMNS)
-        rows = range(start, min(start + catalogue.STREAM_ROWS, len(index.manifest)))
-        label_rows = index.label_rows[rows.start : rows.stop]
-        labels = iter(index.labels.labels(label_rows[label_rows >= 0]))
-        for item, label_row in zip(index.manifest.items(list(rows)), label_rows, strict=True):
-            if label_row < 0:
-                writer.writerow((item.name, item.item_id, *[""] * (len(CSV_COLUMNS) - 2)))
-                continue
-            label = next(labels)
-            found = (getattr(label, column) for column in CSV_COLUMNS[2:])
-            writer.writerow((item.name, item.item_id, *found))
+        columns = index.columns(rows, of_item=CSV_OF_ITEM, of_label=CSV_OF_LABEL)
+        csv.writer(sink).writerows(zip(*columns, strict=True))
         yield sink.getvalue()
 
 

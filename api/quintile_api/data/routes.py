@@ -25,6 +25,9 @@ from quintile_api.data import (
 )
 
 LABELS_LIMIT_BYTES: Final = 512 * 1024 * 1024
+"""Fits a label table of a million rows with all their provenance."""
+
+NUMBER_LIMIT: Final = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ async def append_to_upload(
     offset: Annotated[int, fastapi.Query(ge=0)],
 ) -> datasets.UploadView:
     """Send the next piece (at most 64 MiB); 409 names the offset that is expected."""
-    data = await _body(request, uploads.PIECE_LIMIT_BYTES)
+    data = bytes(await _body(request, uploads.PIECE_LIMIT_BYTES))
     return await concurrency.run_in_threadpool(
         parts.uploads.append, project, upload_id, offset=offset, data=data
     )
@@ -204,7 +207,8 @@ def list_versions(
     _caller: access.Viewer, ctx: context.Current, project: str, name: str, page: paging.Page
 ) -> paging.Listed[datasets.VersionView]:
     """Return the versions of a dataset, oldest first."""
-    after = int(page.after[0]) if page.after and page.after[0].isdecimal() else 0
+    text = page.after[0] if page.after else ""
+    after = min(int(text), NUMBER_LIMIT) if text.isdecimal() else 0
     with ctx.database.read() as session:
         dataset = repository.find_dataset(session, project, name)
         rows = session.scalars(
@@ -296,7 +300,7 @@ def read_access(
     ctx: context.Current,
     uid: str,
     name: str,
-    version: Annotated[int, fastapi.Query(ge=1)],
+    version: Annotated[int, fastapi.Query(ge=1, le=NUMBER_LIMIT)],
     split: str = "",
 ) -> messages.DatasetAccess:
     """Return URLs and digests of the dataset version that the trial's own spec names."""
@@ -320,17 +324,17 @@ def read_access(
 
 
 def _create_version(
-    ctx: context.Context, parts: service.DataParts, place: Place, body: bytes
+    ctx: context.Context, parts: service.DataParts, place: Place, body: bytearray
 ) -> tuple[tables.Version, bool]:
     lines = _lines(body)
-    head = versions.parse_head(next(lines, b""))
+    head = versions.parse_head(next(lines, bytearray()))
     with ctx.database.read() as session:
         parent = repository.find_version(session, place.project, place.name, head.parent)
     labels = versions.parse_rows(lines, parts.catalogue.index(parent), head.classes)
     return versions.create(ctx.database, ctx.objects, parent, head, labels, now_s=ctx.clock.now())
 
 
-def _lines(body: bytes) -> Iterator[bytes]:
+def _lines(body: bytearray) -> Iterator[bytearray]:
     start = 0
     while start < len(body):
         end = body.find(b"\n", start)
@@ -339,7 +343,7 @@ def _lines(body: bytes) -> Iterator[bytes]:
         start = end + 1
 
 
-async def _body(request: fastapi.Request, limit_bytes: int) -> bytes:
+async def _body(request: fastapi.Request, limit_bytes: int) -> bytearray:
     pieces = bytearray()
     async for piece in request.stream():
         pieces += piece
@@ -347,4 +351,4 @@ async def _body(request: fastapi.Request, limit_bytes: int) -> bytes:
             raise errors.TooLarge(
                 f"The body has more than {limit_bytes:,} bytes.", hint="Send less at once."
             )
-    return bytes(pieces)
+    return pieces

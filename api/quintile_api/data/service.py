@@ -23,7 +23,7 @@ class DataParts:
     uploads: uploads.UploadStore
     catalogue: catalogue.Catalogue
     thumbnails: decoders.DecoderPool
-    imports: decoders.DecoderPool
+    importer: imports.Importer
     worker: worker.Worker
 
     def start(self) -> None:
@@ -33,28 +33,26 @@ class DataParts:
     def stop(self) -> None:
         """Give running jobs back and end all decoders."""
         self.worker.stop()
-        self.imports.close()
+        self.importer.close()
         self.thumbnails.close()
 
 
 def make_parts(database: sql.Database, objects: ports.ObjectStore, clock: ports.Clock) -> DataParts:
     """Put the parts together; nothing runs before ``start``."""
     queue = jobs.JobQueue(database, clock)
-    pool = decoders.DecoderPool(DECODERS)
     store = uploads.UploadStore(database, objects, clock)
     importer = imports.Importer(
         database=database,
         objects=objects,
         clock=clock,
         queue=queue,
-        pool=pool,
-        threads=DECODERS,
+        decoder_count=DECODERS,
     )
     return DataParts(
         uploads=store,
         catalogue=catalogue.Catalogue(objects),
         thumbnails=decoders.DecoderPool(THUMBNAIL_DECODERS),
-        imports=pool,
+        importer=importer,
         worker=worker.Worker(
             queue=queue, importer=importer, objects=objects, uploads=store, clock=clock
         ),

@@ -39,12 +39,12 @@ def create(
             field="keep_truth",
         )
     item_ids = [str(item_id) for item_id in index.manifest.item_ids]
-    truth = read_truth(request.truth, index)
-    strata = index.class_ids if not request.truth else truth
+    truth = read_truth(request.truth, index) if request.truth else own_truth(index)
+    strata = truth if request.truth else index.class_ids
     if not request.stratified:
         strata = np.zeros_like(strata)
     parts = splitting.assign(item_ids, strata, sizes, seed=request.seed)
-    kept = _kept(index, truth, parts, request.keep_truth)
+    kept = _kept(index, truth, parts, request)
     table = dataset_tables.split_table(item_ids, parts, [int(one) for one in kept])
     row = tables.SplitRow(
         dataset_uid=version.dataset_uid,
@@ -80,23 +80,29 @@ def read_truth(text: str, index: catalogue.Index) -> npt.NDArray[np.int32]:
         InvalidSpec: A row names no item or no class; the first few are listed.
     """
     truth = np.full(len(index.manifest), -1, dtype=np.int32)
-    if not text:
-        return truth
     if not index.classes:
         raise errors.InvalidSpec(
             "The version has no classes, so that true labels mean nothing.",
-            hint="Import with classes first.",
+            hint="Import again and name the classes.",
             field="truth",
         )
     table = tables_csv.read(text, key="name", field="truth")
+    if not table.labelled:
+        raise errors.InvalidSpec(
+            "The truth has no column 'label'.",
+            hint="Begin with a header row: name,label",
+            field="truth",
+        )
     rows = {name: row for row, name in enumerate(index.manifest.table.column("name").to_pylist())}
     numbers = {name: number for number, name in enumerate(index.classes)}
     problems = [f"row {bad.row}: {bad.message}" for bad in table.rejected]
     for number, name, label in table.rows:
         if name not in rows:
             problems.append(f"row {number}: no item is named {candidates.shown(name)[:80]!r}")
+        elif label is None:
+            problems.append(f"row {number}: the label of {candidates.shown(name)[:80]!r} is empty")
         elif label not in numbers:
-            problems.append(f"row {number}: {candidates.unknown_class(label or '', index.classes)}")
+            problems.append(f"row {number}: {candidates.unknown_class(label, index.classes)}")
         else:
             truth[rows[name]] = numbers[label]
     if problems:
@@ -106,6 +112,14 @@ def read_truth(text: str, index: catalogue.Index) -> npt.NDArray[np.int32]:
             field="truth",
         )
     return truth
+
+
+def own_truth(index: catalogue.Index) -> npt.NDArray[np.int32]:
+    """Return the class [N] that a person or the import gave each item, -1 for all others."""
+    trusted = np.isin(index.labels.sources, sorted(datasets.TRUE_SOURCES))
+    held = index.label_rows >= 0
+    held[held] = trusted[index.label_rows[held]]
+    return np.where(held, index.class_ids, -1).astype(np.int32)
 
 
 def put_afresh(objects: ports.ObjectStore, key: str, table: dataset_tables.Table) -> None:
@@ -121,15 +135,18 @@ def _kept(
     index: catalogue.Index,
     truth: npt.NDArray[np.int32],
     parts: Sequence[str],
-    keep: Sequence[str],
+    request: datasets.SplitCreate,
 ) -> npt.NDArray[np.int32]:
-    held = np.isin(np.asarray(parts), list(keep)) if keep else np.zeros(len(parts), np.bool_)
+    held = np.isin(np.asarray(parts), request.keep_truth)
     bare = np.flatnonzero(held & (truth < 0))
     if len(bare):
+        lacking = (
+            "without a true label" if request.truth else "whose label is missing or a machine's"
+        )
         raise errors.InvalidSpec(
-            f"keep_truth covers {len(bare):,} items without a true label, first "
+            f"keep_truth covers {len(bare):,} items {lacking}, first "
             f"{index.manifest.item(int(bare[0])).name!r}.",
-            hint="Give the truth for every item of the kept parts.",
-            field="truth",
+            hint="Give the truth (name,label) for every item of the kept parts.",
+            field="truth" if request.truth else "keep_truth",
         )
     return np.where(held, truth, -1).astype(np.int32)

@@ -50,6 +50,12 @@ def part_sizes(parts: Mapping[str, str], *, rest: str, items: int) -> dict[str, 
         )
     for name, text in parts.items():
         sizes[name] = _size(name, text.strip(), items)
+        if not sizes[name]:
+            raise errors.InvalidSpec(
+                f"The part {name!r} of size {text[:40]!r} would hold none of the {items:,} items.",
+                hint="Ask for at least one item.",
+                field=f"parts.{name}",
+            )
     wanted = sum(sizes.values())
     if wanted > items:
         raise errors.InvalidSpec(

@@ -7,6 +7,7 @@ reads the pieces as one seekable file. Uploads that nobody touched for a day are
 from __future__ import annotations
 
 import bisect
+import errno
 import hashlib
 import io
 import secrets
@@ -214,7 +215,8 @@ class Source(io.RawIOBase):
         """Move to a place."""
         base = {io.SEEK_SET: 0, io.SEEK_CUR: self._place, io.SEEK_END: self._size}[whence]
         if base + offset < 0:
-            raise ValueError(f"negative seek position {base + offset}")
+            # As a file does: zipfile expects it of an archive that is shorter than its records.
+            raise OSError(errno.EINVAL, f"negative seek position {base + offset}")
         self._place = base + offset
         return self._place
 

@@ -19,7 +19,7 @@ FIRST_ROW: Final = 2
 """Row number of the first label line; the header line is row 1."""
 
 
-def parse_head(line: bytes) -> datasets.VersionCreate:
+def parse_head(line: bytes | bytearray) -> datasets.VersionCreate:
     """Return the first line of the body.
 
     Raises:
@@ -31,16 +31,12 @@ def parse_head(line: bytes) -> datasets.VersionCreate:
         raise problem_json.invalid_fields(
             error.errors(include_url=False), what="The first line (the version)"
         ) from error
-    if not 1 <= len(head.idempotency_key) <= 128:
-        raise errors.InvalidSpec(
-            "The idempotency_key must have 1 to 128 characters.", field="idempotency_key"
-        )
     candidates.check_classes(head.classes)
     return head
 
 
 def parse_rows(
-    lines: Iterable[bytes], index: catalogue.Index, classes: Sequence[str]
+    lines: Iterable[bytes | bytearray], index: catalogue.Index, classes: Sequence[str]
 ) -> list[dataset_tables.Label]:
     """Return the label rows of a body, each checked against the parent and the classes.
 
@@ -150,7 +146,7 @@ def _row_of(
         manifest_key=parent.manifest_key,
         manifest_sha256=parent.manifest_sha256,
         shards=parent.shards,
-        origin=head.origin[:1024],
+        origin=head.origin,
         idempotency_key=head.idempotency_key,
         created_s=now_s,
     )
