@@ -19,6 +19,8 @@ SIGNED = {("GET", "/api/v1/bytes/{key:path}"), ("PUT", "/api/v1/bytes/{key:path}
 P = "/api/v1/projects/{project}"
 T = f"{P}/trials/{{name}}"
 E = f"{P}/experiments"
+D = f"{P}/datasets/{{name}}"
+V = f"{D}/versions/{{version}}"
 NEEDS = {
     ("GET", E): "viewer",
     ("POST", E): "manager",
@@ -35,6 +37,27 @@ NEEDS = {
     ("GET", f"{T}/artifacts"): "viewer",
     ("GET", f"{T}/artifacts/{{file}}"): "viewer",
     ("GET", f"{P}/events"): "viewer",
+    ("GET", f"{P}/datasets"): "viewer",
+    ("POST", f"{P}/datasets"): "manager",
+    ("GET", D): "viewer",
+    ("DELETE", D): "manager",
+    ("POST", f"{P}/uploads"): "manager",
+    ("GET", f"{P}/uploads/{{upload_id}}"): "manager",
+    ("PUT", f"{P}/uploads/{{upload_id}}"): "manager",
+    ("POST", f"{D}/imports"): "manager",
+    ("GET", f"{D}/imports/{{import_id}}"): "viewer",
+    ("GET", f"{D}/versions"): "viewer",
+    ("POST", f"{D}/versions"): "manager",
+    ("GET", V): "viewer",
+    ("GET", f"{V}/splits"): "viewer",
+    ("POST", f"{V}/splits"): "manager",
+    ("GET", f"{V}/items"): "viewer",
+    ("GET", f"{V}/items.ndjson"): "viewer",
+    ("GET", f"{V}/labels.csv"): "viewer",
+    ("GET", f"{V}/items/{{item_id}}"): "viewer",
+    ("GET", f"{V}/items/{{item_id}}/image"): "viewer",
+    ("GET", f"{V}/items/{{item_id}}/thumbnail"): "viewer",
+    ("GET", f"{V}/why/{{item_id}}"): "viewer",
     ("GET", f"{P}/members"): "viewer",
     ("PUT", f"{P}/members/{{user}}"): "admin",
     ("DELETE", f"{P}/members/{{user}}"): "admin",
@@ -59,7 +82,6 @@ MANAGER_ANYWHERE = {
     ("HEAD", "/api/v1/bundles/{sha256}"),
 }
 ROLES = ("viewer", "labeler", "reviewer", "manager", "admin")
-DATA = (f"{P}/datasets", f"{P}/uploads")
 
 
 def operations(app: Any) -> set[tuple[str, str]]:
@@ -81,7 +103,7 @@ def test_every_route_is_named_in_this_matrix(world: Any) -> None:
     routed = {
         (method, path)
         for method, path in operations(world.app)
-        if not path.startswith(("/api/v1/internal/", *DATA))
+        if not path.startswith("/api/v1/internal/")
     }
     assert routed == named
 
@@ -142,6 +164,11 @@ def test_names_of_another_project_lead_nowhere(world: Any, trial: Any) -> None:
     base = f"/api/v1/projects/other/trials/{trial.name}"
     for tail in ("", "/metrics", "/logs", "/checkpoints", "/artifacts"):
         assert admin.get(base + tail).status_code == 404
+    assert admin.post("/api/v1/projects/default/datasets", json={"name": "d"}).status_code == 201
+    upload = admin.post("/api/v1/projects/default/uploads", json={"size": 1}).json()
+    for tail in ("datasets/d", "datasets/d/versions", f"uploads/{upload['id']}"):
+        assert admin.get(f"/api/v1/projects/default/{tail}").status_code == 200
+        assert admin.get(f"/api/v1/projects/other/{tail}").status_code == 404
     gone = admin.get("/api/v1/projects/other/experiments/digits")
     assert gone.status_code == 404
 
@@ -155,6 +182,10 @@ def _fill(path: str) -> str:
         "{sha256}": "0" * 64,
         "{token_id}": "none",
         "{uid}": "uid",
+        "{version}": "1",
+        "{item_id}": "none",
+        "{upload_id}": "none",
+        "{import_id}": "none",
         "{key:path}": "a/b",
     }.items():
         path = path.replace(name, value)

@@ -12,11 +12,12 @@ import json
 import pathlib
 import shutil
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
 import numpy as np
+import numpy.typing as npt
 import pytest
 from anyio import from_thread
 from PIL import Image
@@ -87,7 +88,6 @@ class World:
 
     def stop(self) -> None:
         self.app.state.background.stop()
-        self.data.stop()
         self.ctx.database.dispose()
 
     def restart(self, objects: ports.ObjectStore | None = None) -> None:
@@ -163,6 +163,24 @@ class World:
         answer = self.get(f"datasets/{name}/versions/{number}")
         assert answer.status_code == 200, answer.text
         return datasets.VersionView.model_validate(answer.json())
+
+    def versions(self, *, name: str = "digits") -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.get(f"datasets/{name}/versions").json()["items"]
+        return found
+
+    def dataset_uid(self, *, name: str = "digits") -> str:
+        return str(self.get(f"datasets/{name}").json()["uid"])
+
+    def pixels(
+        self, items: Iterable[datasets.ItemView], number: int = 0, *, name: str = "digits"
+    ) -> dict[str, npt.NDArray[np.uint8]]:
+        """Return the decoded stored bytes by name of the item."""
+        found = {}
+        for item in items:
+            path = f"datasets/{name}/versions/{number}/items/{item.item_id}/image"
+            image = Image.open(io.BytesIO(self.get(path).content))
+            found[item.name] = np.asarray(image)
+        return found
 
     def items(self, number: int = 0, *, name: str = "digits") -> list[datasets.ItemView]:
         answer = self.get(f"datasets/{name}/versions/{number}/items.ndjson")
@@ -246,6 +264,12 @@ def make_npz(**arrays: Any) -> bytes:
     return sink.getvalue()
 
 
+def make_npy(array: Any) -> bytes:
+    sink = io.BytesIO()
+    np.save(sink, array)
+    return sink.getvalue()
+
+
 class Make:
     """The makers of sources, for tests (which import nothing from here)."""
 
@@ -253,6 +277,7 @@ class Make:
     encode = staticmethod(encode)
     zip = staticmethod(make_zip)
     npz = staticmethod(make_npz)
+    npy = staticmethod(make_npy)
 
 
 @pytest.fixture(scope="session")
@@ -283,5 +308,19 @@ def world(
 ) -> Iterator[World]:
     shutil.copy(migrated, tmp_path / "api.db")
     made = World(tmp_path, portal)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def shared_world(
+    tmp_path_factory: pytest.TempPathFactory,
+    portal: from_thread.BlockingPortal,
+    migrated: pathlib.Path,
+) -> Iterator[World]:
+    """A world for many requests of one module that change nothing."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copy(migrated, folder / "api.db")
+    made = World(folder, portal)
     yield made
     made.stop()
