@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import copy
 import threading
+import time
 import uuid
 from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from quintile import ports
-from quintile.core import conditions, errors, experiment, meta, runplan
+from quintile.adapters import resource_rules
+from quintile.core import conditions, errors, meta, runplan
 
 
 class FakeResourceStore:
@@ -16,6 +19,9 @@ class FakeResourceStore:
 
     Args:
         clock: Gives creation times.
+
+    Attributes:
+        writes: How many changes there were; equal before and after means that nothing was written.
     """
 
     def __init__(self, *, clock: ports.Clock) -> None:
@@ -23,6 +29,12 @@ class FakeResourceStore:
         self._documents: dict[meta.Key, meta.Document] = {}
         self._changes: list[runplan.Change] = []
         self._changed = threading.Condition(threading.RLock())
+
+    @property
+    def writes(self) -> int:
+        """How many changes there were so far."""
+        with self._changed:
+            return len(self._changes)
 
     def get(self, key: meta.Key) -> meta.Document:
         """Return a copy of a document."""
@@ -45,29 +57,42 @@ class FakeResourceStore:
     def watch(self, kinds: Sequence[str], *, since: str, wait_s: float) -> Iterator[runplan.Change]:
         """Yield changes after ``since``; end when none came for ``wait_s``."""
         place = int(since or 0)
+        deadline = time.monotonic() + wait_s
         while True:
             with self._changed:
-                if len(self._changes) <= place and not self._changed.wait(wait_s):
+                fresh = [
+                    change for change in self._changes[place:] if change.document["kind"] in kinds
+                ]
+                left = deadline - time.monotonic()
+                if not fresh and (left <= 0 or not self._changed.wait(left)):
                     return
-                fresh = self._changes[place:]
-            place += len(fresh)
-            yield from (change for change in fresh if change.document["kind"] in kinds)
+            for change in fresh:
+                yield change
+                place = int(change.version)
+                deadline = time.monotonic() + wait_s
 
     def apply(
         self, document: meta.Document, *, manager: str, create_only: bool = False
     ) -> meta.Document:
         """Create or replace all but the status."""
         del manager
-        key = meta.key_of(document)
+        wanted = resource_rules.without_status(document)
+        key = meta.key_of(wanted)
         with self._changed:
             before = self._documents.get(key)
-            wanted = {name: copy.deepcopy(document[name]) for name in document if name != "status"}
             if before is None:
-                return self._put(key, wanted, before=None)
-            self._check(key, document, before, create_only=create_only)
+                self._check_owners(key, wanted)
+                return self._create(key, wanted)
+            version = wanted["metadata"]["resourceVersion"]
+            resource_rules.check_replace(before, wanted, version=version, create_only=create_only)
+            held = before["metadata"]
+            grown = 0 if before["spec"] == wanted["spec"] else 1
+            for name in ("uid", "creationTimestamp", "resourceVersion"):
+                wanted["metadata"][name] = held[name]
+            wanted["metadata"]["generation"] = held["generation"] + grown
             if "status" in before:
                 wanted["status"] = before["status"]
-            return self._put(key, wanted, before=before)
+            return self._replace(key, before, wanted)
 
     def patch_status(self, key: meta.Key, status: meta.Document, *, uid: str) -> meta.Document:
         """Replace the status."""
@@ -75,10 +100,8 @@ class FakeResourceStore:
             before = self.get(key)
             if before["metadata"]["uid"] != uid:
                 raise errors.NotFound(f"{key} is another object now.")
-            phase = (before.get("status") or {}).get("phase")
-            if phase in experiment.TERMINAL and status.get("phase") != phase:
-                raise errors.Conflict(f"{key} is {phase} for good.")
-            return self._put(key, {**before, "status": copy.deepcopy(status)}, before=before)
+            resource_rules.check_status(before, status.get("phase", "Pending"))
+            return self._replace(key, before, resource_rules.with_status(before, status))
 
     def delete(self, key: meta.Key, *, uid: str = "") -> None:
         """Delete a resource and what it owns."""
@@ -94,54 +117,34 @@ class FakeResourceStore:
                 if any(owner["uid"] == own for owner in owners):
                     self.delete(other)
 
-    def _check(
-        self,
-        key: meta.Key,
-        document: meta.Document,
-        before: meta.Document,
-        *,
-        create_only: bool,
-    ) -> None:
-        if create_only:
-            raise errors.Conflict(f"{key} exists already.", hint="Choose another name.")
-        version = document["metadata"].get("resourceVersion")
-        if version and version != before["metadata"]["resourceVersion"]:
-            raise errors.Conflict(f"{key} has changed.", hint="Read it again.")
-        if _controller(document) != _controller(before):
-            raise errors.Conflict(f"{key} is owned by another object.")
+    def _check_owners(self, key: meta.Key, wanted: meta.Document) -> None:
+        living = {document["metadata"]["uid"] for document in self._documents.values()}
+        owners = wanted["metadata"]["ownerReferences"]
+        if any(owner["uid"] not in living for owner in owners):
+            raise errors.Conflict(f"{key} cannot be created: its owner was deleted.")
 
-    def _put(
-        self, key: meta.Key, wanted: meta.Document, *, before: meta.Document | None
-    ) -> meta.Document:
-        given = {"namespace": "default", **wanted["metadata"]}
-        held = before["metadata"] if before is not None else {}
-        same_spec = before is not None and before["spec"] == wanted["spec"]
-        generation = held.get("generation", 0) + (0 if same_spec else 1)
-        stamp = conditions.timestamp(self._clock.now())
-        wanted["metadata"] = {
-            **given,
-            "uid": held.get("uid") or str(uuid.uuid4()),
-            "creationTimestamp": held.get("creationTimestamp") or stamp,
-            "generation": generation,
-            "resourceVersion": held.get("resourceVersion", ""),
+    def _create(self, key: meta.Key, wanted: meta.Document) -> meta.Document:
+        wanted["metadata"] |= {
+            "uid": str(uuid.uuid4()),
+            "creationTimestamp": conditions.timestamp(self._clock.now()),
+            "generation": 1,
+            "resourceVersion": str(len(self._changes) + 1),
         }
-        if wanted == before:
-            return copy.deepcopy(wanted)
-        wanted["metadata"]["resourceVersion"] = str(len(self._changes) + 1)
         self._documents[key] = wanted
-        self._note("MODIFIED" if before is not None else "ADDED", wanted)
+        self._note("ADDED", wanted)
         return copy.deepcopy(wanted)
 
-    def _note(self, kind: str, document: meta.Document) -> None:
-        change = runplan.Change(
-            type=kind,  # type: ignore[arg-type]
-            document=copy.deepcopy(document),
-            version=str(len(self._changes) + 1),
-        )
+    def _replace(self, key: meta.Key, before: meta.Document, after: meta.Document) -> meta.Document:
+        if after == before:
+            return copy.deepcopy(before)
+        version = str(len(self._changes) + 1)
+        stored = {**after, "metadata": {**after["metadata"], "resourceVersion": version}}
+        self._documents[key] = stored
+        self._note("MODIFIED", stored)
+        return copy.deepcopy(stored)
+
+    def _note(self, kind: Literal["ADDED", "MODIFIED", "DELETED"], document: meta.Document) -> None:
+        version = str(len(self._changes) + 1)
+        change = runplan.Change(type=kind, document=copy.deepcopy(document), version=version)
         self._changes.append(change)
         self._changed.notify_all()
-
-
-def _controller(document: meta.Document) -> str:
-    owners = document["metadata"].get("ownerReferences", [])
-    return next((str(owner["uid"]) for owner in owners if owner.get("controller")), "")
