@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -48,7 +49,7 @@ def _classification(work: task.Task, model: nn.Module, mode: modes.Mode) -> Eval
     # Counts travel as float64: exact up to 2^53, and one reduction carries everything.
     totals = torch.zeros(3 + size * size, dtype=torch.float64)
     for block in order.blocks(len(feed), BLOCK, rank=mode.rank, world_size=mode.world_size):
-        batch = feed.take(block, None)
+        batch = feed.take(np.asarray(block, dtype=np.int64), None)
         outputs = model(batch.inputs)
         totals[0] += len(batch.targets)
         totals[1] += work.loss(outputs, batch.targets).double()
@@ -56,8 +57,10 @@ def _classification(work: task.Task, model: nn.Module, mode: modes.Mode) -> Eval
             answers = outputs.argmax(dim=1)
             totals[2] += (answers == batch.targets).sum()
             if size:
-                cells = batch.targets * size + answers
-                totals[3:] += torch.bincount(cells, minlength=size * size)[: size * size]
+                # A model of the user's may have more outputs than there are classes.
+                known = answers < size
+                cells = (batch.targets * size + answers)[known]
+                totals[3:] += torch.bincount(cells, minlength=size * size)
     totals = mode.total(totals)
     count = int(totals[0])
     metrics = {
@@ -77,7 +80,7 @@ def _user_metrics(work: task.Task, model: nn.Module, mode: modes.Mode) -> Evalua
     sums: dict[str, float] = {}
     count = 0.0
     for block, weight in weighted:
-        batch = feed.take(block, None)
+        batch = feed.take(np.asarray(block, dtype=np.int64), None)
         outputs = model(batch.inputs)
         size = len(batch.targets) * weight
         values = dict(metric(outputs, batch.targets))

@@ -57,9 +57,7 @@ class EventFile:
         self._file.write(b"".join((*frame, struct.pack("<I", _masked(event)))))
 
 
-def _event(
-    time_s: float, *, step: int = 0, version: str = "", body: bytes = b""
-) -> bytes:
+def _event(time_s: float, *, step: int = 0, version: str = "", body: bytes = b"") -> bytes:
     parts = [b"\x09", struct.pack("<d", time_s)]
     if step:
         parts.append(_varint_field(2, step))

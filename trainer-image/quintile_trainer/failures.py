@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from typing import ClassVar
 
@@ -23,6 +24,15 @@ class BadInput(RankFailure):
 
 class Diverged(RankFailure):
     """The loss is no longer a finite number."""
+
+    reason = "Diverged"
+
+
+class DiskFull(RankFailure):
+    """Something that must be kept does not fit on the disk."""
+
+    code = exit_codes.DISK_FULL
+    reason = "DiskFull"
 
 
 class Yielded(RankFailure):
@@ -46,6 +56,7 @@ class Broken(RankFailure):
     reason = "Internal"
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PEER_WORDS = re.compile(
     r"gloo|connection (closed|reset|refused)|broken pipe|socket timeout|"
     r"store.*(timeout|timed out)|timed out (initializing|waiting)|EADDRINUSE|"
@@ -54,17 +65,24 @@ _PEER_WORDS = re.compile(
 )
 
 
-def classify(error: BaseException) -> tuple[int, str]:
-    """Return exit code and reason for what ended a rank."""
+def classify(error: BaseException, *, world_size: int) -> tuple[int, str]:
+    """Return exit code and reason for what ended a rank of so many."""
     if isinstance(error, RankFailure):
         return error.code, error.reason
     if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
         return exit_codes.OUT_OF_MEMORY, "OutOfMemory"
+    if is_full(error):
+        return exit_codes.DISK_FULL, "DiskFull"
     kind = type(error)
     from_torch = kind.__module__.startswith("torch") or kind is RuntimeError
-    if from_torch and is_peer(error):
+    if world_size > 1 and from_torch and is_peer(error):
         return exit_codes.PEER_LOST, "PeerLost"
     return exit_codes.USER_ERROR, "UserError"
+
+
+def is_full(error: BaseException) -> bool:
+    """Return whether an error says that a disk or a quota is used up."""
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def is_peer(error: BaseException) -> bool:
@@ -79,10 +97,11 @@ def first_line(error: BaseException) -> str:
 
 
 def sentence(error: BaseException) -> str:
-    """Return one line: the exception as Python prints it, cut to its first line."""
+    """Return one line: our own words, or the exception as Python prints it, cut to one line."""
     text = str(error).strip().splitlines()
-    kind = type(error)
-    name = kind.__qualname__ if isinstance(error, RankFailure) else _full_name(kind)
+    if isinstance(error, RankFailure) and text:
+        return text[0]
+    name = _full_name(type(error))
     return f"{name}: {text[0]}" if text else name
 
 

@@ -13,6 +13,7 @@ Value = bool | int | float | str
 Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant"]
 DEFAULT_EPOCHS = 15
+DEFAULT_BATCH = 32
 RATE_PER_32 = 0.05
 RATE_LIMIT = 0.4
 ADAMW_RATE = 0.002
@@ -25,7 +26,7 @@ class HyperParameters:
     Attributes:
         iterations: Global steps; 0 = ``epochs`` over the data.
         epochs: Used when ``iterations`` is 0.
-        batch_size: Samples per worker and step.
+        batch_size: Samples per worker and step; 0 = 32, or fewer where there are not as many.
         learning_rate: Peak rate; 0 = 0.05 per 32 samples of the global batch (at most 0.4) for sgd,
             0.002 for adamw.
         optimizer: sgd (Nesterov) or adamw.
@@ -45,7 +46,7 @@ class HyperParameters:
 
     iterations: int = 0
     epochs: int = DEFAULT_EPOCHS
-    batch_size: int = 32
+    batch_size: int = 0
     learning_rate: float = 0.0
     optimizer: Optimizer = "sgd"
     momentum: float = 0.9
@@ -98,6 +99,23 @@ def parse(texts: Mapping[str, str], *, extra: bool) -> HyperParameters:
     return parsed
 
 
+def global_batch(given: HyperParameters, *, samples: int, workers: int) -> int:
+    """Return the samples of a global step: those of one worker times the submitted workers. Pure.
+
+    Raises:
+        BadInput: There are fewer training samples than that.
+    """
+    share = samples // workers
+    batch = given.batch_size or max(1, min(DEFAULT_BATCH, share))
+    if batch * workers > samples:
+        hint = f"use batch_size {share} or less" if share else f"use at most {samples} workers"
+        raise failures.BadInput(
+            f"hparam batch_size is {batch} on {workers} workers, {batch * workers} samples a step, "
+            f"but there are only {samples} training samples; {hint}"
+        )
+    return batch * workers
+
+
 def values(texts: Mapping[str, str]) -> dict[str, Value]:
     """Return hyperparameters for user functions: numbers and booleans where the text reads so."""
     return {name: _guess(text) for name, text in texts.items()}
@@ -134,14 +152,14 @@ def _check(given: HyperParameters) -> None:
     rules = {
         "iterations": (given.iterations >= 0, "0 or more"),
         "epochs": (given.epochs >= 1, "1 or more"),
-        "batch_size": (1 <= given.batch_size <= 65_536, "1 to 65536"),
+        "batch_size": (0 <= given.batch_size <= 65_536, "1 to 65536"),
         "learning_rate": (0 <= given.learning_rate < 1e3, "0 (derived) or above"),
         "momentum": (0 <= given.momentum < 1, "0 to below 1"),
-        "weight_decay": (given.weight_decay >= 0, "0 or more"),
+        "weight_decay": (0 <= given.weight_decay < 1e3, "0 or more"),
         "warmup": (0 <= given.warmup <= 1, "a share from 0 to 1"),
         "label_smoothing": (0 <= given.label_smoothing < 1, "0 to below 1"),
-        "accumulate": (1 <= given.accumulate <= given.batch_size, "1 to batch_size"),
-        "clip_norm": (given.clip_norm >= 0, "0 (no limit) or above"),
+        "accumulate": (1 <= given.accumulate <= (given.batch_size or 1024), "1 to batch_size"),
+        "clip_norm": (0 <= given.clip_norm < 1e9, "0 (no limit) or above"),
         "seed": (0 <= given.seed < 2**31, "0 to 2147483647"),
         "image_size": (given.image_size == 0 or 8 <= given.image_size <= 2048, "0 or 8 to 2048"),
         "channels": (given.channels in (0, 1, 3), "0, 1 or 3"),

@@ -11,6 +11,7 @@ import math
 import time
 from dataclasses import dataclass, field
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -26,6 +27,8 @@ from quintile_trainer import (
     task,
 )
 from quintile_trainer.data import order
+
+DIVERGED_HINT = "lower learning_rate, or set clip_norm"
 
 
 @dataclass(frozen=True)
@@ -118,7 +121,8 @@ class Loop:
         self._peak = given.rate(plan.global_batch)
         self._optimizer = optimizing.build(work.model, given, rate=self._peak)
         schedule = order.Schedule(len(work.train), plan.global_batch)
-        self._sampler = order.Sampler(schedule, given.seed)
+        place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
+        self._sampler = order.Sampler(schedule, given.seed, **place)
         self._best = Best()
         self._step = 0
         self._metrics: dict[str, float] = {}
@@ -162,7 +166,8 @@ class Loop:
         saved = self._step
         if self._step > 0:
             report.progress(self._step, total)
-        while self._step < total:
+        # A restart after an early stop has nothing left to train.
+        while self._step < total and not self._is_out():
             begun = time.perf_counter()
             loss, samples = self._train_step(wrapped)
             self._step += 1
@@ -173,11 +178,11 @@ class Loop:
             if self._step % self._plan.checkpoint_every == 0 and self._step < total:
                 self._save()
                 saved = self._step
-            if self._is_due() and self._evaluated_out(wrapped):
-                break
+            if self._is_due():
+                self._compare()
             if self._step < total and agreement.reached(self._step):
                 self._yield(saved)
-        return self._finish(wrapped, pace)
+        return self._finish(pace)
 
     def _train_step(self, wrapped: nn.Module) -> tuple[torch.Tensor, int]:
         """Do one global step; return this rank's loss sum and the samples of all ranks."""
@@ -187,25 +192,21 @@ class Loop:
         rate = optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        place = {"rank": mode.rank, "world_size": mode.world_size}
-        items = self._sampler.items(step, **place)
-        seeds = self._sampler.seeds(step, **place)
         samples = len(self._sampler.schedule.positions(step))
         self._optimizer.zero_grad(set_to_none=True)
-        loss = self._backward(wrapped, items, seeds, mode.world_size / samples)
+        loss = self._backward(wrapped, self._sampler.take(step), mode.world_size / samples)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
         self._optimizer.step()
         return loss, samples
 
-    def _backward(
-        self, wrapped: nn.Module, items: list[int], seeds: list[int], scale: float
-    ) -> torch.Tensor:
-        weight = 1.0
-        if not items:
+    def _backward(self, wrapped: nn.Module, samples: order.Samples, scale: float) -> torch.Tensor:
+        items, seeds, weight = samples.items, samples.seeds, 1.0
+        if not len(items):
             # A rank without a share of a small last batch still takes part in the average, with
-            # the first sample of the epoch and no weight.
-            items, seeds, weight = [0], [0], 0.0
+            # one sample and no weight.
+            items = seeds = np.zeros(1, dtype=np.int64)
+            weight = 0.0
         size = -(-len(items) // self._given.accumulate)
         total = torch.zeros((), dtype=torch.float64)
         starts = range(0, len(items), size)
@@ -214,10 +215,17 @@ class Loop:
             with self._tools.mode.sync(wrapped, last=last):
                 part = slice(start, start + size)
                 batch = self._work.train.take(items[part], seeds[part])
+                if last:
+                    self._expect_next()
                 loss = self._work.loss(wrapped(batch.inputs), batch.targets) * weight
                 self._differentiate(loss * scale)
             total += loss.detach().double()
         return total
+
+    def _expect_next(self) -> None:
+        """Let samples of the next step be made ready while this one is computed."""
+        if self._step + 1 < self._plan.total_steps:
+            self._work.train.expect(self._sampler.take(self._step + 1).items)
 
     def _differentiate(self, loss: torch.Tensor) -> None:
         """Run a backward pass; in a group of ranks a failing collective means a peer left."""
@@ -240,22 +248,23 @@ class Loop:
         }
         self._log(values)
         if not math.isfinite(mean):
-            raise failures.Diverged(
-                f"the loss is {mean} at step {self._step}; lower learning_rate, or set clip_norm"
-            )
+            raise failures.Diverged(f"the loss is {mean} at step {self._step}; {DIVERGED_HINT}")
 
     def _is_due(self) -> bool:
         every = self._plan.eval_every
         return bool(every) and self._step % every == 0 and self._step < self._plan.total_steps
 
-    def _evaluated_out(self, wrapped: nn.Module) -> bool:
-        """Evaluate; return whether there was no better result for too long."""
+    def _compare(self) -> None:
+        """Evaluate and note whether that was the best so far."""
         if self._work.evaluate is None:
-            return False
+            return
         found = self._evaluate()
         key = self._work.agreement if self._work.agreement in found.metrics else "loss"
         value = found.metrics[key]
         self._best.note(-value if key == "loss" else value)
+
+    def _is_out(self) -> bool:
+        """Return whether evaluations brought nothing better for too long."""
         return 0 < self._given.patience <= self._best.misses
 
     def _evaluate(self) -> evaluate.Evaluation:
@@ -270,9 +279,13 @@ class Loop:
             self._tools.report.log(self._step, values)
 
     def _save(self) -> None:
-        if self._tools.saver is None:
-            return
-        self._tools.saver.save(self._snapshot())
+        # Equal on all ranks: none of them can save, or go on from, weights that are no numbers.
+        if not all(bool(value.isfinite().all()) for value in self._work.model.parameters()):
+            raise failures.Diverged(
+                f"weights are no finite numbers at step {self._step}; {DIVERGED_HINT}"
+            )
+        if self._tools.saver is not None:
+            self._tools.saver.save(self._snapshot())
 
     def _snapshot(self) -> checkpoints.Snapshot:
         cursor = self._sampler.schedule.cursor(self._step)
@@ -302,10 +315,11 @@ class Loop:
             self._tools.saver.wait()
         raise failures.Yielded(f"asked to leave after step {self._step}; the state is saved")
 
-    def _finish(self, wrapped: nn.Module, pace: Pace) -> Result:
+    def _finish(self, pace: Pace) -> Result:
         found = self._evaluate() if self._work.evaluate is not None else None
-        self._metrics["images_per_second"] = pace.images_per_second
-        self._log({"images_per_second": pace.images_per_second, "seconds": pace.seconds})
+        if pace.samples:
+            self._metrics["images_per_second"] = pace.images_per_second
+            self._log({"images_per_second": pace.images_per_second, "seconds": pace.seconds})
         self._tools.report.progress(self._step, self._step)
         self._save()
         if self._tools.saver is not None:
@@ -321,9 +335,8 @@ def copied(model: nn.Module) -> dict[str, torch.Tensor]:
     }
 
 
-def schedule(given: hyper.HyperParameters, *, samples: int, global_batch: int) -> int:
+def total_steps(given: hyper.HyperParameters, *, samples: int, global_batch: int) -> int:
     """Return the number of global steps that hyperparameters ask for. Pure."""
     if given.iterations > 0:
         return given.iterations
     return given.epochs * order.Schedule(samples, global_batch).steps_per_epoch
-

@@ -6,6 +6,7 @@ programs that train.
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
 import json
 import os
@@ -36,11 +37,11 @@ def main() -> int:
     except SystemExit as leave:
         return _code_of(leave)
     except BaseException as error:  # the boundary of the process: everything becomes a code
-        code, reason = failures.classify(error)
-        if code != exit_codes.YIELDED:
-            traceback.print_exc()
+        code, reason = failures.classify(error, world_size=env.world_size)
+        _explain(error)
         words = {"reason": reason, "message": failures.sentence(error)}
-        spool.write_atomically(env.folder.error(env.rank), json.dumps(words).encode())
+        with contextlib.suppress(OSError):
+            spool.write_atomically(env.folder.error(env.rank), json.dumps(words).encode())
         return code
     return exit_codes.COMPLETED
 
@@ -68,6 +69,14 @@ def _run(env: worker_env.WorkerEnv, count: int) -> None:
         from quintile_trainer import training
 
         training.run(env, threads=count)
+
+
+def _explain(error: BaseException) -> None:
+    """Print what a person needs: our own refusals are one line, all else has its traceback."""
+    if isinstance(error, failures.RankFailure) and error.__cause__ is None:
+        sys.stderr.write(f"[quintile] {failures.sentence(error)}\n")
+        return
+    traceback.print_exc()
 
 
 def _code_of(leave: SystemExit) -> int:

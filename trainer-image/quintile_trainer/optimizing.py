@@ -10,9 +10,7 @@ from torch import nn
 from quintile_trainer import failures, hyper
 
 
-def build(
-    model: nn.Module, given: hyper.HyperParameters, *, rate: float
-) -> torch.optim.Optimizer:
+def build(model: nn.Module, given: hyper.HyperParameters, *, rate: float) -> torch.optim.Optimizer:
     """Return the optimizer; vectors (norms, biases) are not decayed."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if not trained:
@@ -24,9 +22,7 @@ def build(
     groups = [group for group in groups if group["params"]]
     if given.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=rate)
-    return torch.optim.SGD(
-        groups, lr=rate, momentum=given.momentum, nesterov=given.momentum > 0
-    )
+    return torch.optim.SGD(groups, lr=rate, momentum=given.momentum, nesterov=given.momentum > 0)
 
 
 def rate_at(step: int, total: int, given: hyper.HyperParameters, *, peak: float) -> float:

@@ -8,6 +8,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -16,17 +17,28 @@ from pathlib import Path
 from typing import Any
 
 SEGMENT_BYTES = 1024 * 1024
+RESERVE_BYTES = 64 * 1024 * 1024
+"""Room on the disk that streams which may lose records leave to those which may not."""
 CURSOR = "cursor.json"
 Record = Mapping[str, Any]
 
 
 class Writer:
-    """Appends records to the newest segment of a stream. Thread-safe; one process per stream."""
+    """Appends records to the newest segment of a stream. Thread-safe; one process per stream.
 
-    def __init__(self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES) -> None:
+    Args:
+        folder: Of the stream.
+        segment_bytes: Size at which a segment is closed.
+        reserve_bytes: Room that must be left on the disk; less counts as a full disk.
+    """
+
+    def __init__(
+        self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = 0
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._segment_bytes = segment_bytes
+        self._reserve_bytes = reserve_bytes
         self._lock = threading.Lock()
         existing = segments(folder)
         self._number = number_of(existing[-1]) + 1 if existing else 0
@@ -34,7 +46,7 @@ class Writer:
         self._size = 0
 
     def append(self, record: Record) -> None:
-        """Write one record; it is in the kernel's hands when this returns.
+        """Write one record; it is in the kernel's hands when this returns, or not at all.
 
         Raises:
             OSError: The disk is full.
@@ -46,7 +58,14 @@ class Writer:
                 self._number += 1
                 self._file = self._open()
                 self._size = 0
-            self._size += os.write(self._file, line)
+            if self._reserve_bytes and free_bytes(self._file) < self._reserve_bytes:
+                raise OSError(errno.ENOSPC, "the rest of the disk is reserved for other records")
+            written = os.write(self._file, line)
+            if written < len(line):
+                # The disk filled up within the line: half a line would spoil the next one.
+                os.ftruncate(self._file, self._size)
+                raise OSError(errno.ENOSPC, "no room left for a record")
+            self._size += written
 
     def close(self) -> None:
         """Close the newest segment; appending afterwards fails."""
@@ -104,8 +123,9 @@ class Reader:
                     if not line.endswith(b"\n") or len(records) >= limit:
                         return
                     place += len(line)
-                    records.append(json.loads(line))
-                    self._ends.append((number, place))
+                    if (record := _parsed(line)) is not None:
+                        records.append(record)
+                        self._ends.append((number, place))
         except FileNotFoundError:
             return
 
@@ -119,6 +139,21 @@ class Reader:
     def _save(self) -> None:
         saved = {"segment": self._segment, "offset": self._offset, "seq": self.next_seq}
         write_atomically(self._folder / CURSOR, json.dumps(saved).encode())
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """Return a record, None for a line that a crash or a bad disk spoiled."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def free_bytes(descriptor: int) -> int:
+    """Return how much an ordinary process may still write to the disk of an open file."""
+    disk = os.fstatvfs(descriptor)
+    return disk.f_bavail * disk.f_frsize
 
 
 def segments(folder: Path) -> list[Path]:
@@ -142,9 +177,7 @@ def size_bytes(folder: Path) -> int:
     return total
 
 
-def trim(
-    folder: Path, *, quota_bytes: int, head: int, marker: Callable[[int], Record]
-) -> int:
+def trim(folder: Path, *, quota_bytes: int, head: int, marker: Callable[[int], Record]) -> int:
     """Drop the oldest whole segments beyond a quota; return how many records went.
 
     The segment being shipped (``head``) and the one being written stay. A dropped segment becomes
@@ -182,7 +215,8 @@ def _counts(lines: list[bytes]) -> tuple[int, int]:
     """Return (records that markers stand for, other records)."""
     marked = fresh = 0
     for line in lines:
-        count = json.loads(line).get("dropped", 0) if b'"dropped"' in line else 0
+        record = _parsed(line) if b'"dropped"' in line else None
+        count = int(record.get("dropped", 0)) if record is not None else 0
         marked += count
         fresh += 0 if count else 1
     return marked, fresh

@@ -1,4 +1,4 @@
-"""What is trained: model, samples, loss, metrics. Made by ``training`` from built-ins or functions."""
+"""What is trained: model, samples, loss, metrics. Made by ``assembly``, used by ``loop``."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Task:
         classes: Class names, empty when the targets are no classes.
         agreement: The word for the share of equal labels: ``accuracy``, or ``agreement`` when
             machine-made labels are among those compared with.
-        digest: Of the dataset version, empty without one.
+        side: Shorter side of the images in pixels, 0 when the inputs are no images of ours.
         about: What ``model.json`` says beyond names and shapes.
     """
 
@@ -41,7 +41,7 @@ class Task:
     metric: MetricFunction | None = None
     classes: tuple[str, ...] = ()
     agreement: str = "accuracy"
-    digest: str = ""
+    side: int = 0
     about: dict[str, Any] = field(default_factory=dict)
 
 

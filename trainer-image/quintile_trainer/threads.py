@@ -11,6 +11,7 @@ from pathlib import Path
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 CGROUP = Path("/sys/fs/cgroup")
+MEMBERSHIP = Path("/proc/self/cgroup")
 
 
 def plan_threads(*, processors: int, quota: float | None, ranks_on_host: int) -> int:
@@ -25,9 +26,11 @@ def plan_threads(*, processors: int, quota: float | None, ranks_on_host: int) ->
     return max(1, usable // max(1, ranks_on_host))
 
 
-def quota(root: Path = CGROUP) -> float | None:
+def quota(root: Path = CGROUP, membership: Path = MEMBERSHIP) -> float | None:
     """Return the processor quota of our cgroup (version 2 or 1), None when there is no limit."""
-    return _version2(root) if (root / "cgroup.controllers").exists() else _version1(root)
+    if (root / "cgroup.controllers").exists():
+        return _version2(root, membership)
+    return _version1(root)
 
 
 def available() -> int:
@@ -43,26 +46,26 @@ def apply(count: int) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
-def _version2(root: Path) -> float | None:
+def _version2(root: Path, membership: Path) -> float | None:
     smallest: float | None = None
-    for folder in _own_folders(root, Path("/proc/self/cgroup")):
-        words = _words(folder / "cpu.max")
-        if len(words) == 2 and words[0].isdigit():
-            share = int(words[0]) / int(words[1])
+    for folder in own_folders(root, membership):
+        found = words(folder / "cpu.max")
+        if len(found) == 2 and found[0].isdigit():
+            share = int(found[0]) / int(found[1])
             smallest = share if smallest is None else min(smallest, share)
     return smallest
 
 
 def _version1(root: Path) -> float | None:
     for name in ("cpu", "cpu,cpuacct"):
-        limit = _words(root / name / "cpu.cfs_quota_us")
-        period = _words(root / name / "cpu.cfs_period_us")
+        limit = words(root / name / "cpu.cfs_quota_us")
+        period = words(root / name / "cpu.cfs_period_us")
         if limit and period and limit[0].isdigit() and int(period[0]) > 0:
             return int(limit[0]) / int(period[0])
     return None
 
 
-def _own_folders(root: Path, membership: Path) -> list[Path]:
+def own_folders(root: Path, membership: Path = MEMBERSHIP) -> list[Path]:
     """Return our cgroup's folder and its parents up to the root; a limit of any of them counts."""
     folders = [root]
     for line in membership.read_text().splitlines() if membership.exists() else ():
@@ -76,7 +79,8 @@ def _own_folders(root: Path, membership: Path) -> list[Path]:
     return folders
 
 
-def _words(path: Path) -> list[str]:
+def words(path: Path) -> list[str]:
+    """Return the words of a small file, none when it cannot be read."""
     try:
         return path.read_text().split()
     except OSError:

@@ -7,6 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
+from pathlib import Path
 
 from quintile_trainer.agent import (
     environment,
@@ -29,6 +30,7 @@ def main(variables: Mapping[str, str]) -> int:
         env = environment.load(variables)
     except environment.BadEnvironment as error:
         shipper.note(str(error))
+        _record_refusal(variables, str(error))
         return INTERNAL
     boot_id = uuid.uuid4().hex
     try:
@@ -41,6 +43,14 @@ def main(variables: Mapping[str, str]) -> int:
         identity.record_exit(env.state_dir, boot_id, outcome)
     shipper.note(f"ends: {outcome.reason} ({outcome.code}) {outcome.message}".rstrip())
     return outcome.code
+
+
+def _record_refusal(variables: Mapping[str, str], message: str) -> None:
+    """Tell the Executor why there was no start, where it gave a folder to say so in."""
+    folder = Path(variables.get("QUINTILE_STATE_DIR") or "/nonexistent")
+    if folder.is_dir():
+        outcome = identity.Outcome(INTERNAL, "AgentInternal", message)
+        identity.record_exit(folder, "", outcome)
 
 
 def _run(env: environment.AgentEnv, boot_id: str) -> identity.Outcome:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import stat
+import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from quintile_trainer.agent import wire
@@ -31,8 +33,6 @@ def unpack(archive: Path, folder: Path) -> None:
     Raises:
         BadBundle: It is no zip, has no header, or a member leaves the folder or is a link.
     """
-    import zipfile
-
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
@@ -47,7 +47,7 @@ def unpack(archive: Path, folder: Path) -> None:
         raise BadBundle(f"the code bundle holds no {HEADER}; make it with the SDK of Quintile")
 
 
-def _check(members: list) -> None:  # type: ignore[type-arg]
+def _check(members: Sequence[zipfile.ZipInfo]) -> None:
     total = 0
     for member in members:
         parts = Path(member.filename).parts

@@ -6,18 +6,23 @@ says every two seconds that we live, and hands on what it is told.
 
 from __future__ import annotations
 
+import errno
 import queue
 import socket
 import threading
+import time
 from collections.abc import Callable, Sequence
 
-from quintile_trainer.agent import bundles, inbox, link, resume, shipper, wire
+from quintile_trainer.agent import bundles, inbox, launching, link, resume, shipper, wire
 
 EXIT_FLUSH_S = 10.0
+HEARTBEAT_TIMEOUT_S = 10.0
+QUICK_S = 0.2
+"""A join that is answered faster than this was not held; the next one waits as long."""
 
 
-class Courier(threading.Thread):
-    """Carries messages in order."""
+class Courier:
+    """Carries messages in order. ``run`` has a thread of its own."""
 
     def __init__(
         self,
@@ -27,7 +32,6 @@ class Courier(threading.Thread):
         ships: shipper.Shipper,
         sources: resume.Sources,
     ) -> None:
-        super().__init__(name="courier", daemon=True)
         self._link = shared
         self._box = box
         self._ships = ships
@@ -35,7 +39,6 @@ class Courier(threading.Thread):
         self._client = shared.client()
         self._errands: queue.Queue[Callable[[], None]] = queue.Queue()
         self._cancelled = threading.Event()
-        self._access: wire.Json | None = None
         self._held: socket.socket | None = None
 
     def join(self, ticket: int) -> None:
@@ -66,9 +69,11 @@ class Courier(threading.Thread):
                 continue
             except link.Refused as refused:
                 self._box.post(_advice_of(refused, self._link.generation))
-            except (OSError, ValueError, KeyError) as error:
-                text = f"{type(error).__name__}: {error}"
-                self._box.post(inbox.Broken("Internal", text))
+            except bundles.BadBundle as error:
+                self._box.post(inbox.Broken("InvalidSpec", str(error), lasting=True))
+            except OSError as error:
+                full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+                self._box.post(inbox.Broken("DiskFull" if full else "AgentInternal", str(error)))
 
     def _join(self, ticket: int) -> None:
         env = self._link.env
@@ -80,8 +85,8 @@ class Courier(threading.Thread):
                 host=env.host,
                 port=self._hold_port(),
             )
-            body = wire.join(self._link.envelope(), place)
-            answer = self._persist(lambda body=body: self._client.post(self._link.path("join"), body))
+            begun = time.monotonic()
+            answer = self._post("join", wire.join(self._link.envelope(), place))
             self._link.generation = int(answer["generation"])
             plan = answer.get("plan")
             if answer["state"] == "running" and plan is not None:
@@ -89,6 +94,8 @@ class Courier(threading.Thread):
             if answer["directive"] != "continue":
                 self._box.post(_advice(answer, self._link.generation))
                 return
+            if time.monotonic() - begun < QUICK_S:
+                self._cancelled.wait(QUICK_S)
         self._prepare(ticket, plan)
 
     def _prepare(self, ticket: int, plan: wire.Json) -> None:
@@ -98,27 +105,31 @@ class Courier(threading.Thread):
         if sha256 and not self._sources.has_bundle(sha256):
             data = self._persist(lambda: self._client.get_bytes(f"/bundles/{sha256}"))
             self._sources.keep_bundle(sha256, data)
-        if program.get("dataset") and self._access is None:
+        access = None
+        if program.get("dataset"):
+            # Asked for every generation: the URLs in it do not live for ever.
             path = self._link.path("dataset") + resume.dataset_query(program["dataset"])
-            self._access = self._persist(lambda: self._client.get(path))
+            access = self._persist(lambda: self._client.get(path))
         point = plan.get("resume")
         never = program.get("checkpoint", {}).get("resume") == "Never"
         folder = ""
         if point is not None and not (never and int(plan["generation"]) == 1):
             folder = str(self._persist(lambda: self._sources.checkpoint(plan)))
-        self._box.post(inbox.Ready(ticket, plan, folder, self._access))
+        self._box.post(inbox.Ready(ticket, plan, folder, access))
 
     def _report(self, end: wire.RankEnd, generation: int) -> None:
         # The newest state goes first: the report may open a generation that fences it. A rank that
         # is done must have delivered everything before others hear that the run succeeded.
         limit_s = EXIT_FLUSH_S if end.exit_code else self._link.env.away_limit_s
         self._ships.flush(limit_s, self._cancelled)
-        body = wire.rank_exit(self._link.envelope(generation), end)
         try:
-            answer = self._persist(lambda: self._client.post(self._link.path("exits"), body))
+            answer = self._post("exits", wire.rank_exit(self._link.envelope(generation), end))
             self._box.post(_advice(answer, generation))
         finally:
             self._box.post(inbox.Delivered(generation, end.rank))
+
+    def _post(self, route: str, body: wire.Json) -> wire.Json:
+        return self._persist(lambda: self._client.post(self._link.path(route), body))
 
     def _persist(self, call: Callable[[], link.Result]) -> link.Result:
         return self._link.persist(call, self._cancelled)
@@ -128,23 +139,22 @@ class Courier(threading.Thread):
         if self._held is None:
             self._held = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
             self._held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            self._held.bind(("", 0))
+            host = self._link.env.host
+            self._held.bind((host if launching.is_loopback(host) else "", 0))
         return int(self._held.getsockname()[1])
 
 
-class Pulse(threading.Thread):
-    """Says every few seconds that the agent and its ranks live."""
+class Pulse:
+    """Says every few seconds that the agent and its ranks live. ``run`` has its own thread."""
 
     def __init__(
         self, shared: link.Link, box: inbox.Inbox, ranks: Callable[[], Sequence[wire.RankView]]
     ) -> None:
-        super().__init__(name="pulse", daemon=True)
         self._link = shared
         self._box = box
         self._ranks = ranks
-        self._client = shared.client()
+        self._client = shared.client(HEARTBEAT_TIMEOUT_S)
         self._soon = threading.Event()
-        self.period_s = shared.env.heartbeat_s
 
     def hurry(self) -> None:
         """Beat at once."""
@@ -153,7 +163,7 @@ class Pulse(threading.Thread):
     def run(self) -> None:
         """Beat until the process ends; silent before the first join was answered."""
         while True:
-            self._soon.wait(self.period_s)
+            self._soon.wait(self._link.env.heartbeat_s)
             self._soon.clear()
             if self._link.generation == 0:
                 continue
@@ -164,10 +174,8 @@ class Pulse(threading.Thread):
             except link.Away:
                 continue
             except link.Refused as refused:
-                self._link.touch()
                 self._box.post(_advice_of(refused, asked))
                 continue
-            self._link.touch()
             self._box.post(_advice(answer, asked))
 
 
@@ -182,7 +190,7 @@ def _advice_of(refused: link.Refused, asked: int) -> inbox.Event:
         generation = int(refused.problem.get("generation", 0))
         return inbox.Advice(refused.directive, state, generation, asked)
     if refused.status == 404:
-        return inbox.Broken("NotFound", str(refused))
+        return inbox.Broken("NotFound", str(refused), lasting=True)
     if refused.status == 422:
-        return inbox.Broken("InvalidSpec", str(refused))
+        return inbox.Broken("InvalidSpec", str(refused), lasting=True)
     return inbox.Broken("ApiRefused", f"HTTP {refused.status}: {refused}")

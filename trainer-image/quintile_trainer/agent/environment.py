@@ -37,8 +37,8 @@ class AgentEnv:
     program: dict[str, Any]
     state_dir: Path
     cache_dir: Path
-    away_limit_s: float = 1800.0
-    heartbeat_s: float = 2.0
+    away_limit_s: float
+    heartbeat_s: float
 
 
 def load(variables: Mapping[str, str]) -> AgentEnv:
@@ -60,12 +60,12 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         mode=_text(variables, "QUINTILE_MODE"),
         max_in_place=_number(variables, "QUINTILE_MAX_IN_PLACE"),
         host=variables.get("QUINTILE_HOST") or "127.0.0.1",
-        grace_s=float(variables.get("QUINTILE_GRACE_S") or 60),
+        grace_s=_decimal(variables, "QUINTILE_GRACE_S", 60.0),
         program=_json(variables, "QUINTILE_PROGRAM"),
         state_dir=state_dir,
         cache_dir=_cache_dir(variables, state_dir),
-        away_limit_s=float(variables.get("QUINTILE_AWAY_LIMIT_S") or 1800),
-        heartbeat_s=float(variables.get("QUINTILE_HEARTBEAT_S") or 2),
+        away_limit_s=_decimal(variables, "QUINTILE_AWAY_LIMIT_S", 1800.0),
+        heartbeat_s=_decimal(variables, "QUINTILE_HEARTBEAT_S", 2.0),
     )
 
 
@@ -92,6 +92,17 @@ def _number(variables: Mapping[str, str], name: str) -> int:
         return int(value)
     except ValueError as error:
         raise BadEnvironment(f"{name} is {value!r}; expected a whole number") from error
+
+
+def _decimal(variables: Mapping[str, str], name: str, default: float) -> float:
+    text = variables.get(name) or str(default)
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise BadEnvironment(f"{name} is {text!r}; expected seconds") from error
+    if not 0 < value < float("inf"):
+        raise BadEnvironment(f"{name} is {text!r}; expected seconds above 0")
+    return value
 
 
 def _json(variables: Mapping[str, str], name: str) -> dict[str, Any]:

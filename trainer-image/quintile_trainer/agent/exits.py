@@ -12,6 +12,7 @@ from pathlib import Path
 from quintile_trainer import exit_codes
 
 SIGNAL_BASE = 128
+CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning|Fault)\b.*")
 _TRACEBACK = "Traceback (most recent call last):"
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
@@ -37,11 +38,12 @@ def reason(ended: Ended) -> str:
         return ended.words["reason"]
     if ended.signal == signal.SIGKILL:
         return "OutOfMemory" if ended.oom_kills > 0 else "Killed"
-    if ended.signal in (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE):
+    if ended.signal in CRASHES:
         return "Crashed"
     if ended.signal:
         return "Killed"
-    return exit_codes.REASONS.get(ended.exit_code, "ExitCode")
+    # A code that we do not know is the script's own way to say that it failed.
+    return exit_codes.REASONS.get(ended.exit_code, exit_codes.REASONS[exit_codes.USER_ERROR])
 
 
 def first_error(ended: Ended) -> str:

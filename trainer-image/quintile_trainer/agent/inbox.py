@@ -10,6 +10,8 @@ import contextlib
 import os
 import select
 import signal
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,10 +43,14 @@ class Advice:
 
 @dataclass(frozen=True)
 class Broken:
-    """Something that no retry mends: a reason word and a sentence."""
+    """Something that no retry mends: a reason word and a sentence.
+
+    ``lasting``: another attempt would meet the same (a wrong spec, a dataset that is gone).
+    """
 
     reason: str
     message: str
+    lasting: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,19 @@ class Inbox:
 
     def _leave(self, _number: int, _frame: Any) -> None:
         self.asked_to_leave = True
+
+
+def start_thread(name: str, work: Callable[[], None], box: Inbox) -> None:
+    """Run ``work`` in a thread whose fault ends the agent with a record, never unnoticed."""
+
+    def guarded() -> None:
+        try:
+            work()
+        except Exception as error:  # the boundary of the thread
+            text = f"thread {name}: {type(error).__name__}: {error}"
+            box.post(Broken("AgentInternal", text))
+
+    threading.Thread(target=guarded, name=name, daemon=True).start()
 
 
 def _nothing(_number: int, _frame: Any) -> None:

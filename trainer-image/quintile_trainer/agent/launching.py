@@ -36,8 +36,12 @@ def ranks_on_host(plan: wire.Json, host: str, local: int) -> int:
 
     Replicas that meet on the loopback address are all on one machine; others have their own quota.
     """
-    shared = host.startswith("127.") or host in LOOPBACK
-    return len(plan["ranks"]) if shared else local
+    return len(plan["ranks"]) if is_loopback(host) else local
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether an address is reached on its own machine only."""
+    return host.startswith("127.") or host in LOOPBACK
 
 
 def write_run(
@@ -95,7 +99,7 @@ def rank_env(
             {entry["name"]: entry["value"] for entry in env.program.get("hparams", [])}
         ),
     }
-    if own["MASTER_ADDR"].startswith("127."):
+    if is_loopback(own["MASTER_ADDR"]):
         own["GLOO_SOCKET_IFNAME"] = "lo"
     if env.program["estimator"].get("labelingRound"):
         own["QUINTILE_API_URL"] = env.api_url

@@ -7,6 +7,7 @@ is tried again at once and an API that is away is asked again with growing pause
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.client
 import itertools
@@ -16,13 +17,16 @@ import random
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from quintile_trainer.agent import environment, wire
 
 PIECE_BYTES = 1024 * 1024
+LONG_POLL_S = 40.0
+"""A join may be held for up to 20 s; other answers are quick."""
+TRANSFER_S = 120.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 5.0
 Result = TypeVar("Result")
@@ -47,13 +51,16 @@ class Refused(Exception):
 
 
 class Client:
-    """One keep-alive connection. Not thread-safe."""
+    """One keep-alive connection. Not thread-safe. ``on_answer`` is called for every answer."""
 
-    def __init__(self, base_url: str, token: str, *, timeout_s: float = 40.0) -> None:
+    def __init__(
+        self, base_url: str, token: str, *, timeout_s: float, on_answer: Callable[[], None]
+    ) -> None:
         parts = urllib.parse.urlsplit(base_url)
         self._root = parts.path.rstrip("/") + "/api/v1/internal"
         self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
         self._connection = _connection(parts, timeout_s)
+        self._on_answer = on_answer
 
     def post(self, path: str, body: wire.Json) -> wire.Json:
         """Send JSON and return JSON.
@@ -92,6 +99,8 @@ class Client:
                 if last:
                     raise Away(f"{method} {path}: {error or type(error).__name__}") from error
                 continue
+            if response.status < 500:
+                self._on_answer()
             return _checked(response.status, data)
         raise Away(f"{method} {path} failed twice")
 
@@ -103,12 +112,12 @@ class Link:
         self.env = env
         self.boot_id = boot_id
         self.generation = 0
-        self.last_contact = time.monotonic()
+        self._last_contact = time.monotonic()
         self._seq = itertools.count(1)
 
-    def client(self) -> Client:
+    def client(self, timeout_s: float = LONG_POLL_S) -> Client:
         """Return a new connection, for one thread."""
-        return Client(self.env.api_url, self.env.token)
+        return Client(self.env.api_url, self.env.token, timeout_s=timeout_s, on_answer=self._touch)
 
     def envelope(self, generation: int | None = None) -> wire.Envelope:
         """Return the fencing fields of the next message."""
@@ -125,13 +134,12 @@ class Link:
         """Return the path of an agent route."""
         return f"/trials/{self.env.trial_uid}/{name}"
 
-    def touch(self) -> None:
-        """Note that the API answered."""
-        self.last_contact = time.monotonic()
-
     def away_s(self) -> float:
         """Return for how long the API has been silent."""
-        return time.monotonic() - self.last_contact
+        return time.monotonic() - self._last_contact
+
+    def _touch(self) -> None:
+        self._last_contact = time.monotonic()
 
     def persist(self, call: Callable[[], Result], cancelled: threading.Event) -> Result:
         """Return what ``call`` returns, however long the API is away.
@@ -143,16 +151,10 @@ class Link:
         pause_s = FIRST_PAUSE_S
         while not cancelled.is_set():
             try:
-                result = call()
+                return call()
             except Away:
                 cancelled.wait(pause_s * random.uniform(0.5, 1.0))
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
-                continue
-            except Refused:
-                self.touch()
-                raise
-            self.touch()
-            return result
         raise Cancelled
 
 
@@ -163,52 +165,68 @@ def put_file(url: str, path: Path) -> None:
         Away: The store cannot be reached.
         Refused: It answered no.
     """
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        _transfer("PUT", url, body=file, size_bytes=size)
+    with path.open("rb") as file, _transfer("PUT", url, body=file) as response:
+        _checked(response.status, _read(response))
 
 
-def get_file(url: str, path: Path, *, sha256: str, size_bytes: int | None = None) -> None:
+def get_file(url: str, path: Path, *, sha256: str, size_bytes: int) -> None:
     """Read a presigned URL into a file that appears whole, with the digest that was expected.
 
     Raises:
         Away: The store cannot be reached, or the bytes are not those expected.
         Refused: It answered no.
     """
-    data = _transfer("GET", url)
-    found = hashlib.sha256(data).hexdigest()
-    if found != sha256 or (size_bytes is not None and len(data) != size_bytes):
-        raise Away(f"{path.name} came with SHA-256 {found[:12]}, expected {sha256[:12]}")
     temporary = path.with_name(f".{path.name}.part")
-    temporary.write_bytes(data)
+    digest = hashlib.sha256()
+    with temporary.open("wb") as file, _transfer("GET", url) as response:
+        if response.status >= 400:
+            _checked(response.status, _read(response))
+        while piece := _read(response, PIECE_BYTES):
+            digest.update(piece)
+            file.write(piece)
+        size = file.tell()
+    if digest.hexdigest() != sha256 or size != size_bytes:
+        raise Away(
+            f"{path.name} came with {size} bytes and SHA-256 {digest.hexdigest()[:12]}, "
+            f"expected {size_bytes} and {sha256[:12]}"
+        )
     temporary.replace(path)
 
 
 def get_small(url: str) -> bytes:
     """Return the bytes behind a presigned URL. Raises as ``get_file``."""
-    return _transfer("GET", url)
+    with _transfer("GET", url) as response:
+        return _checked(response.status, _read(response))
 
 
+@contextlib.contextmanager
 def _transfer(
-    method: str, url: str, *, body: BinaryIO | None = None, size_bytes: int = 0
-) -> bytes:
+    method: str, url: str, *, body: BinaryIO | None = None
+) -> Iterator[http.client.HTTPResponse]:
+    """Send a request of its own connection; yield the response, whose body is not read yet."""
     parts = urllib.parse.urlsplit(url)
-    connection = _connection(parts, 120.0)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    headers = {"Content-Length": str(size_bytes)} if method == "PUT" else {}
+    headers = {} if body is None else {"Content-Length": str(os.fstat(body.fileno()).st_size)}
+    with contextlib.closing(_connection(parts, TRANSFER_S)) as connection:
+        try:
+            connection.request(method, target, body, headers)
+            response = connection.getresponse()
+        except (OSError, http.client.HTTPException) as error:
+            raise Away(f"{method} {parts.path}: {error or type(error).__name__}") from error
+        yield response
+
+
+def _read(response: http.client.HTTPResponse, size_bytes: int = -1) -> bytes:
     try:
-        connection.request(method, target, body, headers)
-        response = connection.getresponse()
-        return _checked(response.status, response.read())
+        return response.read() if size_bytes < 0 else response.read(size_bytes)
     except (OSError, http.client.HTTPException) as error:
-        raise Away(f"{method} {parts.path}: {error or type(error).__name__}") from error
-    finally:
-        connection.close()
+        raise Away(f"an answer broke off: {error or type(error).__name__}") from error
 
 
 def _connection(parts: urllib.parse.SplitResult, timeout_s: float) -> http.client.HTTPConnection:
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    return kind(parts.hostname or "127.0.0.1", parts.port, timeout=timeout_s)
+    host = parts.hostname or "127.0.0.1"
+    return kind(host, parts.port, timeout=timeout_s, blocksize=PIECE_BYTES)
 
 
 def _checked(status: int, data: bytes) -> bytes:

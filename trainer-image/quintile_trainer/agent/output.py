@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import os
+import queue
 import selectors
 import threading
 import time
@@ -75,34 +77,32 @@ class RankOutput:
             self._lost += 1
 
 
-class Pump(threading.Thread):
-    """Reads the pipes of all ranks."""
+class Pump:
+    """Reads the pipes of all ranks. ``run`` has its own thread."""
 
     def __init__(self) -> None:
-        super().__init__(name="output", daemon=True)
         self._selector = selectors.DefaultSelector()
-        self._fresh: list[tuple[IO[bytes], RankOutput, str]] = []
-        self._lock = threading.Lock()
+        self._fresh: queue.SimpleQueue[tuple[IO[bytes], RankOutput, str]] = queue.SimpleQueue()
+        self._wake_read, self._wake_write = os.pipe()
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
 
     def add(self, pipe: IO[bytes], lines: RankOutput, stream: str) -> None:
         """Read another pipe from now on."""
-        with self._lock:
-            self._fresh.append((pipe, lines, stream))
+        self._fresh.put((pipe, lines, stream))
+        os.write(self._wake_write, b"!")
 
     def run(self) -> None:
         """Read until the process ends."""
         while True:
-            self._register()
-            if not self._selector.get_map():
-                time.sleep(0.02)
-                continue
-            for key, _ in self._selector.select(timeout=0.05):
-                self._read(key)
+            for key, _ in self._selector.select():
+                if key.data is None:
+                    self._register()
+                else:
+                    self._read(key)
 
     def _register(self) -> None:
-        with self._lock:
-            fresh, self._fresh = self._fresh, []
-        for pipe, lines, stream in fresh:
+        for _ in os.read(self._wake_read, READ_BYTES):
+            pipe, lines, stream = self._fresh.get_nowait()
             self._selector.register(pipe, selectors.EVENT_READ, (pipe, lines, stream))
 
     def _read(self, key: selectors.SelectorKey) -> None:

@@ -61,7 +61,8 @@ class RankSet:
     ) -> RankProcess:
         """Start one rank in its own process group. Main thread only."""
         process = subprocess.Popen(
-            [sys.executable, "-m", RANK_MODULE],
+            # -P: a file of the working directory never stands in for a module.
+            [sys.executable, "-P", "-m", RANK_MODULE],
             env=dict(env),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,

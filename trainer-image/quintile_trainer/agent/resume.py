@@ -38,6 +38,7 @@ class Sources:
         archive = self.state.root / "bundle.zip"
         archive.write_bytes(data)
         bundles.unpack(archive, self.state.bundle)
+        archive.unlink()
         (self.state.root / "bundle.sha256").write_text(sha256)
 
     def checkpoint(self, plan: wire.Json) -> Path:
@@ -68,7 +69,10 @@ class Sources:
     def _local(self, key: str) -> Path | None:
         """Return our own copy of a committed checkpoint when it verifies."""
         for entry in reversed(layout.local_checkpoints(self.state.checkpoints)):
-            manifest = json.loads((entry.folder / MANIFEST).read_text())
+            try:
+                manifest = json.loads((entry.folder / MANIFEST).read_text())
+            except (OSError, ValueError):
+                continue
             place = f"{manifest['attempt']}-{manifest['generation']}/step-{manifest['step']}"
             if key.endswith(f"/{place}/{MANIFEST}") and verified(entry.folder, manifest):
                 return entry.folder

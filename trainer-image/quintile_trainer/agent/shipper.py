@@ -1,13 +1,16 @@
 """Ships what the ranks wrote: metrics, checkpoints, artifacts, logs. One thread, in passes.
 
 While the API is away everything stays on disk and later passes deliver it. Logs beyond their quota
-lose the oldest lines, with a counted marker; nothing else is ever dropped.
+lose the oldest lines, with a counted marker; nothing else is ever dropped. A record that the API
+cannot take is replaced by an empty one of the same number, since numbers must have no gaps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import sys
 import threading
 import time
 from pathlib import Path
@@ -17,20 +20,24 @@ from quintile_trainer.agent import inbox, link, wire
 
 PERIOD_S = 0.5
 BATCH = 2000
+URL_BATCH = 60
 LOG_QUOTA_BYTES = 256 * 1024 * 1024
 SHIPPED = ".shipped"
-_PATHS = {"metrics": "metrics", "logs": "logs"}
 StreamKey = tuple[int, int, str]
 """(generation, rank, metrics | logs)."""
 
 
-class Shipper(threading.Thread):
-    """One per agent. Everything it knows lies in the state folder."""
+class Shipper:
+    """One per agent; ``run`` has its own thread. All it knows lies in the state folder."""
 
     def __init__(
-        self, shared: link.Link, state: layout.StateFolder, box: inbox.Inbox
+        self,
+        shared: link.Link,
+        state: layout.StateFolder,
+        box: inbox.Inbox,
+        *,
+        log_quota_bytes: int = LOG_QUOTA_BYTES,
     ) -> None:
-        super().__init__(name="shipper", daemon=True)
         self._link = shared
         self._state = state
         self._box = box
@@ -40,7 +47,7 @@ class Shipper(threading.Thread):
         self._asked = 0
         self._finished = 0
         self._fenced = False
-        self.log_quota_bytes = LOG_QUOTA_BYTES
+        self._log_quota_bytes = log_quota_bytes
 
     def flush(self, timeout_s: float, cancelled: threading.Event | None = None) -> bool:
         """Wait until a pass that begins now has delivered everything; False when time ran out."""
@@ -66,9 +73,11 @@ class Shipper(threading.Thread):
                 wanted = self._asked
             try:
                 self._pass()
-                self._link.touch()
                 pause_s = PERIOD_S
-            except link.Away:
+            except (link.Away, OSError) as error:
+                # The API is away, or the disk refuses our notes: nothing is lost, it waits.
+                if not isinstance(error, link.Away):
+                    note(f"shipping waits: {error}")
                 pause_s = min(pause_s * 2, link.LONGEST_PAUSE_S)
                 time.sleep(min(pause_s, 1.0))
                 continue
@@ -96,31 +105,35 @@ class Shipper(threading.Thread):
         return sorted(found)
 
     def _ship_stream(self, key: StreamKey) -> None:
-        generation, rank, name = key
-        reader = self._reader(key)
-        render = wire.metrics if name == "metrics" else wire.logs
-        while records := reader.batch(BATCH):
-            envelope = self._link.envelope(generation)
-            body = render(envelope, rank, records, reader.next_seq)
+        reader, limit = self._reader(key), BATCH
+        while records := reader.batch(limit):
             try:
-                answer = self._client.post(self._link.path(_PATHS[name]), body)
+                seq = self._post_records(key, records, reader.next_seq)
             except link.Refused as refused:
-                if refused.directive == "fenced" or refused.status in (401, 403):
+                if _is_final(refused):
                     raise
-                # A batch that the API cannot take must not hold up the others for ever.
-                note(f"{name} of rank {rank} refused, {len(records)} records left out: {refused}")
-                reader.ack(len(records))
-                continue
-            stored = int(answer["seq"]) - reader.next_seq + 1
+                if len(records) > 1:
+                    limit = len(records) // 2
+                    continue
+                note(f"{key[2]} of rank {key[1]}: a record is left out: {refused}")
+                seq = self._post_records(key, [_emptied(records[0], key[2])], reader.next_seq)
+            stored = seq - reader.next_seq + 1
             if stored <= 0:
-                raise link.Away(f"{name} of rank {rank} were not stored")
+                raise link.Away(f"{key[2]} of rank {key[1]} were not stored")
             reader.ack(min(stored, len(records)))
+            limit = min(limit * 2, BATCH)
+
+    def _post_records(self, key: StreamKey, records: list[wire.Json], first_seq: int) -> int:
+        generation, rank, name = key
+        render = wire.metrics if name == "metrics" else wire.logs
+        body = render(self._link.envelope(generation), rank, records, first_seq)
+        return int(self._client.post(self._link.path(name), body)["seq"])
 
     def _trim(self, key: StreamKey) -> None:
         generation, rank, name = key
         folder = self._state.generation(generation).stream(rank, name)
         head = self._reader(key).head
-        spool.trim(folder, quota_bytes=self.log_quota_bytes, head=head, marker=_marker)
+        spool.trim(folder, quota_bytes=self._log_quota_bytes, head=head, marker=_marker)
 
     def _reader(self, key: StreamKey) -> spool.Reader:
         generation, rank, name = key
@@ -145,9 +158,9 @@ class Shipper(threading.Thread):
             # The rank made a newer one and removed this; the next pass takes the newer.
             return
         except link.Refused as refused:
-            if refused.directive == "fenced" or refused.status in (401, 403):
+            if _is_final(refused):
                 raise
-            note(f"checkpoint of step {mine[-1].step} dropped: {refused}")
+            note(f"checkpoint of step {mine[-1].step} stays here alone: {refused}")
             (mine[-1].folder / SHIPPED).touch()
 
     def _commit(self, checkpoint: layout.Checkpoint) -> None:
@@ -169,11 +182,20 @@ class Shipper(threading.Thread):
                 continue
             generation = int(folder.parent.name[1:])
             files = sorted(path.name for path in folder.iterdir() if path.is_file())
-            body = {**self._link.envelope(generation).json(), "files": files}
-            answer = self._client.post(self._link.path("artifacts/urls"), body)
-            for name in files:
-                put_once(answer["urls"][name], folder / name)
+            try:
+                for start in range(0, len(files), URL_BATCH):
+                    self._put_artifacts(generation, folder, files[start : start + URL_BATCH])
+            except link.Refused as refused:
+                if _is_final(refused):
+                    raise
+                note(f"artifacts of generation {generation} stay here: {refused}")
             (folder / SHIPPED).touch()
+
+    def _put_artifacts(self, generation: int, folder: Path, files: list[str]) -> None:
+        body = wire.artifact_request(self._link.envelope(generation), files)
+        answer = self._client.post(self._link.path("artifacts/urls"), body)
+        for name in files:
+            put_once(answer["urls"][name], folder / name)
 
     def _refused(self, refused: link.Refused) -> None:
         with self._wake:
@@ -208,11 +230,21 @@ def digest(path: Path) -> str:
 
 def note(text: str) -> None:
     """Say something in the agent's own output, which the Executor keeps."""
-    import sys
-
     stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    sys.stderr.write(f"{stamp} agent: {text}\n")
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):
+        sys.stderr.write(f"{stamp} agent: {text}\n")
+        sys.stderr.flush()
+
+
+def _is_final(refused: link.Refused) -> bool:
+    return refused.directive == "fenced" or refused.status in (401, 403)
+
+
+def _emptied(record: wire.Json, name: str) -> wire.Json:
+    if name == "metrics":
+        return {"step": record.get("step", 0), "time": record.get("time", 0.0), "values": {}}
+    words = "[quintile] a line that cannot be stored was left out"
+    return {"time": record.get("time", 0.0), "line": words, "stream": "agent"}
 
 
 def _marker(count: int) -> spool.Record:

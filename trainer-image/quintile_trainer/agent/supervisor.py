@@ -37,12 +37,15 @@ LAST_FLUSH_S = 10.0
 
 @dataclass
 class Leaving:
-    """Ranks were asked to go: why, the agent's exit code, and when patience ends."""
+    """Ranks were asked to go: why, the agent's exit code, when patience ends, since when none is.
+
+    Times are of the monotonic clock, in seconds.
+    """
 
     reason: str
     code: int
     deadline: float
-    killed: bool = False
+    alone_since: float | None = None
 
 
 @dataclass
@@ -79,8 +82,13 @@ class Supervisor:
 
     def run(self) -> identity.Outcome:
         """Run the replica to its end and return how it ended."""
-        for thread in (self._pump, self._ships, self._courier, self._pulse):
-            thread.start()
+        for name, work in (
+            ("output", self._pump.run),
+            ("shipper", self._ships.run),
+            ("courier", self._courier.run),
+            ("pulse", self._pulse.run),
+        ):
+            inbox.start_thread(name, work, self._box)
         self._join()
         while self._outcome is None:
             waiting = self._work is not None and not self._work.ranks.live
@@ -108,7 +116,7 @@ class Supervisor:
                 self._work.delivered.add(event.rank)
         else:
             shipper.note(f"{event.reason}: {event.message}")
-            self._end(70, event.reason, event.message)
+            self._end(1 if event.lasting else 70, event.reason, event.message)
 
     def _start(self, ready: inbox.Ready) -> None:
         folder = launching.write_run(self._env, self._state, ready)
@@ -119,7 +127,9 @@ class Supervisor:
         words = f"generation {generation} starts" + (f" at step {step}" if step is not None else "")
         shipper.note(words)
         for slot in launching.slots(ready.plan, role=self._env.role, index=self._env.index):
-            lines = output.RankOutput(spool.Writer(folder.stream(slot.rank, "logs")), self._pump)
+            stream = folder.stream(slot.rank, "logs")
+            writer = spool.Writer(stream, reserve_bytes=spool.RESERVE_BYTES)
+            lines = output.RankOutput(writer, self._pump)
             lines.say(f"[quintile] {words}")
             env = launching.rank_env(os.environ, self._env, ready, slot, str(folder.run_file))
             work.ranks.start(slot.rank, slot.local_rank, env, lines)
@@ -166,8 +176,7 @@ class Supervisor:
 
     def _leave(self, reason: str, code: int) -> None:
         """Ask the ranks to save their state and go; the agent follows."""
-        deadline = time.monotonic() + self._env.grace_s
-        self._leaving = Leaving(reason, code, deadline)
+        self._leaving = Leaving(reason, code, time.monotonic() + self._env.grace_s)
         shipper.note(f"{reason}: ranks have {self._env.grace_s:g} s to save their state")
         if self._work is None:
             self._courier.cancel()
@@ -204,9 +213,7 @@ class Supervisor:
         reason = exits.reason(ended)
         if self._leaving is not None and ended.exit_code != 0:
             reason = self._leaving.reason
-        return wire.RankEnd(
-            rank.rank, ended.exit_code, number, reason, exits.first_error(ended)
-        )
+        return wire.RankEnd(rank.rank, ended.exit_code, number, reason, exits.first_error(ended))
 
     def _mind_time(self) -> None:
         now = time.monotonic()
@@ -222,8 +229,11 @@ class Supervisor:
                 shipper.note("patience is over; ranks are killed")
                 self._kill_ranks()
             return
+        if leaving.alone_since is None:
+            leaving.alone_since = now
         all_known = work.delivered >= {rank.rank for rank in work.ranks.ranks}
-        if all_known or now > leaving.deadline + LAST_FLUSH_S or leaving.code == 77:
+        patient = now - leaving.alone_since < LAST_FLUSH_S and leaving.code != 77
+        if all_known or not patient:
             self._end(leaving.code, leaving.reason, "")
 
     def _kill_ranks(self) -> None:

@@ -141,6 +141,11 @@ def url_request(envelope: Envelope, *, step: int, files: Sequence[str]) -> Json:
     return {**envelope.json(), "step": step, "files": list(files)}
 
 
+def artifact_request(envelope: Envelope, files: Sequence[str]) -> Json:
+    """Return the body of ``artifacts/urls``."""
+    return {**envelope.json(), "files": list(files)}
+
+
 def commit(envelope: Envelope, *, prefix: str, manifest: Json) -> Json:
     """Return ``messages.CheckpointCommit``."""
     return {**envelope.json(), "prefix": prefix, "manifest": manifest}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,6 @@ Ints = npt.NDArray[np.int64]
 MACHINE_SOURCES = frozenset({"auto", "auto-uncertified", "propagated", "duplicate"})
 HELD_OUT_SHARE = 10
 """Without a split, one item in this many is held out for evaluation."""
-FETCH_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -76,15 +74,13 @@ def open_dataset(
     )
     split = None
     if access["split_url"]:
-        split = dataset_tables.read_split(_read(access["split_url"]))
+        split = dataset_tables.read_split(cache.read(access["split_url"]))
     train, evaluate = choose_parts(manifest, labels, split, reference, seed=seed)
     if not len(train):
         raise failures.BadInput(
             f"dataset {access['name']} version {access['version']} has no labelled items to train "
             f"on in part {reference.get('train', 'train')!r}; label some, or name another part"
         )
-    needed = np.unique(manifest.shards[np.concatenate([train.rows, evaluate.rows])])
-    shards = {shard["index"]: shard for shard in access["shards"]}
     return Dataset(
         name=access["name"],
         version=access["version"],
@@ -93,11 +89,22 @@ def open_dataset(
         manifest=manifest,
         train=train,
         evaluate=evaluate,
-        shards={
-            int(index): files.fetch(shards[int(index)]["url"], shards[int(index)]["sha256"])
-            for index in needed
-        },
+        shards=_shards(access, manifest, np.concatenate([train.rows, evaluate.rows]), files),
     )
+
+
+def _shards(
+    access: dict[str, Any], manifest: dataset_tables.Manifest, rows: Ints, files: cache.Cache
+) -> dict[int, Path]:
+    """Return the local file of every shard that holds one of these rows."""
+    known = {int(shard["index"]): shard for shard in access["shards"]}
+    needed = [int(index) for index in np.unique(manifest.shards[rows])]
+    missing = [index for index in needed if index not in known]
+    if missing:
+        raise failures.Broken(
+            f"the manifest of dataset {access['name']} names shard {missing[0]}, the API does not"
+        )
+    return {index: files.fetch(known[index]["url"], known[index]["sha256"]) for index in needed}
 
 
 def choose_parts(
@@ -166,9 +173,3 @@ def _held_out(item_ids: npt.NDArray[np.str_], seed: int) -> npt.NDArray[np.bool_
         for ident in item_ids
     ]
     return np.asarray(marks, dtype=bool)
-
-
-def _read(url: str) -> bytes:
-    with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as response:
-        data: bytes = response.read()
-    return data

@@ -19,6 +19,8 @@ except ImportError:
 
 Pixels = npt.NDArray[np.uint8]
 ORIENTATION_TAG = 0x0112
+UNREADABLE = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+"""What Pillow and simplejpeg raise for bytes that are no good image."""
 GREY_MODES = frozenset({"1", "L", "LA", "I", "I;16", "F"})
 
 
@@ -31,7 +33,7 @@ def decode(data: bytes, *, size: tuple[int, int], channels: int) -> Pixels:
         channels: 1 or 3.
 
     Raises:
-        OSError: The bytes are no image that Pillow reads.
+        UNREADABLE: The bytes are no image that we read.
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8" and b"Exif" not in data[:64]:
         space = "GRAY" if channels == 1 else "RGB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +12,7 @@ import torch
 from torch.utils import data as torch_data
 
 from quintile_trainer import failures
-from quintile_trainer.data import augment, images
+from quintile_trainer.data import augment, images, order
 
 
 @dataclass(frozen=True)
@@ -29,48 +30,56 @@ class Feed(Protocol):
         """Return the number of samples."""
         ...
 
-    def take(self, items: Sequence[int], seeds: Sequence[int] | None) -> Batch:
-        """Return some samples; ``seeds`` (one per sample) augment them, None leaves them alone."""
+    def take(self, items: order.Ints, seeds: order.Ints | None) -> Batch:
+        """Return samples [B]; ``seeds`` [B] augment them, None leaves them as they are."""
+        ...
+
+    def expect(self, items: order.Ints) -> None:
+        """Begin to make ready what the next ``take`` will ask for; may do nothing."""
         ...
 
 
-class ImageFeed:
-    """Images of one part of a dataset, normalised to mean 0 and deviation 1 per channel.
+@dataclass(frozen=True)
+class Look:
+    """How images become inputs.
 
-    Args:
-        source: Decoded pixels.
-        mean, spread: Per channel, in 0 .. 1.
-        shift: Augmentation in pixels.
-        flip: Whether images are mirrored.
+    ``mean`` and ``spread`` per channel, in 0 .. 1; in training images move by up to ``shift``
+    pixels and, with ``flip``, half of them are mirrored.
     """
 
-    def __init__(
-        self,
-        source: images.ImageSource,
-        *,
-        mean: Sequence[float],
-        spread: Sequence[float],
-        shift: int,
-        flip: bool,
-    ) -> None:
+    mean: Sequence[float]
+    spread: Sequence[float]
+    shift: int
+    flip: bool
+
+
+class ImageFeed:
+    """Images of one part of a dataset, normalised to mean 0 and deviation 1 per channel."""
+
+    def __init__(self, source: images.ImageSource, look: Look) -> None:
         self._source = source
-        self._scale = torch.tensor([1.0 / (255.0 * value) for value in spread]).view(1, -1, 1, 1)
-        offset = [-m / s for m, s in zip(mean, spread, strict=True)]
+        self._look = look
+        scale = [1.0 / (255.0 * value) for value in look.spread]
+        self._scale = torch.tensor(scale).view(1, -1, 1, 1)
+        offset = [-m / s for m, s in zip(look.mean, look.spread, strict=True)]
         self._offset = torch.tensor(offset).view(1, -1, 1, 1)
-        self._shift = shift
-        self._flip = flip
 
     def __len__(self) -> int:
         return len(self._source)
 
-    def take(self, items: Sequence[int], seeds: Sequence[int] | None) -> Batch:
+    def take(self, items: order.Ints, seeds: order.Ints | None) -> Batch:
         """Return images [B, C, H, W] float32 and class ids [B]."""
-        pixels = self._source.batch(items)
-        if seeds is not None:
-            pixels = augment.augment(pixels, seeds, shift=self._shift, flip=self._flip)
-        planes = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
-        inputs = planes.float().mul_(self._scale).add_(self._offset)
+        pixels, look = self._source.batch(items), self._look
+        if seeds is not None and (look.shift or look.flip):
+            planes = augment.augment(pixels, seeds, shift=look.shift, flip=look.flip)
+        else:
+            planes = np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))
+        inputs = torch.from_numpy(planes).float().mul_(self._scale).add_(self._offset)
         return Batch(inputs, torch.from_numpy(self._source.labels(items)))
+
+    def expect(self, items: order.Ints) -> None:
+        """Begin to decode images."""
+        self._source.expect(items)
 
 
 class ArrayFeed:
@@ -88,14 +97,22 @@ class ArrayFeed:
     def __len__(self) -> int:
         return len(self._inputs)
 
-    def take(self, items: Sequence[int], seeds: Sequence[int] | None) -> Batch:
+    def take(self, items: order.Ints, seeds: order.Ints | None) -> Batch:
         """Return the samples as they are."""
-        index = torch.tensor(list(items), dtype=torch.int64)
+        del seeds
+        index = torch.from_numpy(items)
         return Batch(_scaled(self._inputs[index]), _widened(self._targets[index]))
+
+    def expect(self, items: order.Ints) -> None:
+        """Do nothing: arrays are ready."""
 
 
 class DatasetFeed:
-    """A map-style torch Dataset of a user's ``input_fn``."""
+    """A map-style torch Dataset of a user's ``input_fn``.
+
+    Its random changes come out alike on any number of workers and after a restart: before each
+    training sample the generators of Python, NumPy and torch are seeded with the sample's seed.
+    """
 
     def __init__(self, dataset: torch_data.Dataset[Any]) -> None:
         self._dataset = dataset
@@ -103,12 +120,19 @@ class DatasetFeed:
     def __len__(self) -> int:
         return len(self._dataset)  # type: ignore[arg-type]
 
-    def take(self, items: Sequence[int], seeds: Sequence[int] | None) -> Batch:
+    def take(self, items: order.Ints, seeds: order.Ints | None) -> Batch:
         """Return the samples, stacked."""
-        pairs = [self._dataset[item] for item in items]
+        pairs = []
+        for place, item in enumerate(items.tolist()):
+            if seeds is not None:
+                _reseed(int(seeds[place]))
+            pairs.append(self._dataset[item])
         inputs = torch.stack([_tensor(pair[0]) for pair in pairs])
         targets = torch.stack([_tensor(pair[1]) for pair in pairs])
         return Batch(_scaled(inputs), _widened(targets))
+
+    def expect(self, items: order.Ints) -> None:
+        """Do nothing: the user's code runs when its samples are taken."""
 
 
 def from_user(given: Any, *, split: str) -> Feed:
@@ -129,6 +153,12 @@ def from_user(given: Any, *, split: str) -> Feed:
     if not len(feed):
         raise failures.BadInput(f"input_fn({split!r}) returned no samples")
     return feed
+
+
+def _reseed(seed: int) -> None:
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
 
 
 def _tensor(value: Any) -> torch.Tensor:

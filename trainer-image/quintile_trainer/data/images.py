@@ -3,19 +3,40 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from concurrent import futures
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from quintile_trainer import failures
-from quintile_trainer.data import dataset, decode
+from quintile_trainer.data import dataset, decode, order
 
 Pixels = npt.NDArray[np.uint8]
 SAMPLE = 64
 LARGEST_SIDE = 224
-KEEP_BYTES = 1024 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How every image comes out: height and width in pixels, 1 or 3 channels."""
+
+    height: int
+    width: int
+    channels: int
+
+    @property
+    def side(self) -> int:
+        """Return the shorter side."""
+        return min(self.height, self.width)
+
+
+@dataclass(frozen=True)
+class Means:
+    """What decoding may use: threads, and memory for images that stay decoded."""
+
+    threads: int
+    keep_bytes: int
 
 
 class ImageSource:
@@ -24,64 +45,66 @@ class ImageSource:
     Args:
         opened: The dataset version.
         part: Which rows; items are 0 .. len(part)-1.
-        size: (height, width) in pixels.
-        channels: 1 or 3.
-        threads: How many threads decode.
+        shape: Of the images.
+        means: Threads and memory.
     """
 
     def __init__(
-        self,
-        opened: dataset.Dataset,
-        part: dataset.Part,
-        *,
-        size: tuple[int, int],
-        channels: int,
-        threads: int,
+        self, opened: dataset.Dataset, part: dataset.Part, shape: Shape, means: Means
     ) -> None:
         self._manifest = opened.manifest
         self._part = part
-        self._size = size
-        self._channels = channels
-        self._pool = futures.ThreadPoolExecutor(max(1, threads), "decode") if threads > 1 else None
+        self._shape = shape
+        self._pool = futures.ThreadPoolExecutor(max(1, means.threads), "decode")
         self._files = {index: os.open(path, os.O_RDONLY) for index, path in opened.shards.items()}
-        shape = (len(part), *size, channels)
-        fits = int(np.prod(shape)) <= KEEP_BYTES
-        self._kept: Pixels | None = np.empty(shape, np.uint8) if fits else None
+        whole = (len(part), shape.height, shape.width, shape.channels)
+        fits = int(np.prod(whole, dtype=np.int64)) <= means.keep_bytes
+        self._kept: Pixels | None = np.empty(whole, np.uint8) if fits else None
         self._have = np.zeros(len(part), dtype=bool)
+        self._expected: dict[int, futures.Future[Pixels]] = {}
 
     def __len__(self) -> int:
         return len(self._part)
 
-    def batch(self, items: Sequence[int]) -> Pixels:
-        """Return the pixels of some items.
+    def batch(self, items: order.Ints) -> Pixels:
+        """Return the pixels of some items [B].
 
         Raises:
             BadInput: An image cannot be decoded; the message names the item.
         """
         if self._kept is None:
-            return np.stack(self._decode(items)) if items else self._empty()
-        missing = [item for item in dict.fromkeys(items) if not self._have[item]]
-        for item, pixels in zip(missing, self._decode(missing), strict=True):
-            self._kept[item] = pixels
-            self._have[item] = True
-        taken: Pixels = self._kept[np.asarray(items, dtype=np.int64)]
+            return self._decode(items)
+        missing = items[~self._have[items]]
+        if len(missing):
+            self._kept[missing] = self._decode(missing)
+            self._have[missing] = True
+        taken: Pixels = self._kept[items]
         return taken
 
-    def labels(self, items: Sequence[int]) -> npt.NDArray[np.int64]:
-        """Return the class ids of some items."""
-        return self._part.labels[np.asarray(items, dtype=np.int64)]
+    def expect(self, items: order.Ints) -> None:
+        """Begin to decode what the next ``batch`` will ask for; changes nothing but its speed."""
+        for item in items[~self._have[items]].tolist():
+            if item not in self._expected:
+                self._expected[item] = self._pool.submit(self._one, item)
+
+    def labels(self, items: order.Ints) -> order.Ints:
+        """Return the class ids [B] of some items [B]."""
+        return self._part.labels[items]
 
     def close(self) -> None:
         """Close files and threads."""
-        if self._pool is not None:
-            self._pool.shutdown()
+        self._pool.shutdown(cancel_futures=True)
         for descriptor in self._files.values():
             os.close(descriptor)
 
-    def _decode(self, items: Sequence[int]) -> list[Pixels]:
-        if self._pool is None or len(items) < 2:
-            return [self._one(item) for item in items]
-        return list(self._pool.map(self._one, items))
+    def _decode(self, items: order.Ints) -> Pixels:
+        shape = self._shape
+        pixels = np.empty((len(items), shape.height, shape.width, shape.channels), np.uint8)
+        self.expect(items)
+        under_way, self._expected = self._expected, {}
+        for place, item in enumerate(items.tolist()):
+            pixels[place] = under_way[item].result()
+        return pixels
 
     def _one(self, item: int) -> Pixels:
         row = int(self._part.rows[item])
@@ -89,13 +112,11 @@ class ImageSource:
         size, offset = int(manifest.sizes[row]), int(manifest.offsets[row])
         data = os.pread(self._files[int(manifest.shards[row])], size, offset)
         try:
-            return decode.decode(data, size=self._size, channels=self._channels)
-        except (OSError, ValueError) as error:
+            size_px = (self._shape.height, self._shape.width)
+            return decode.decode(data, size=size_px, channels=self._shape.channels)
+        except decode.UNREADABLE as error:
             name = manifest.item(row).name
             raise failures.BadInput(f"image {name!r} cannot be decoded: {error}") from error
-
-    def _empty(self) -> Pixels:
-        return np.empty((0, *self._size, self._channels), np.uint8)
 
 
 def natural_size(opened: dataset.Dataset) -> tuple[int, int]:
@@ -103,9 +124,9 @@ def natural_size(opened: dataset.Dataset) -> tuple[int, int]:
     rows = opened.train.rows
     heights, widths = opened.manifest.heights[rows], opened.manifest.widths[rows]
     height, width = int(np.median(heights)), int(np.median(widths))
-    if heights.min() == heights.max() and widths.min() == widths.max():
-        if max(height, width) <= LARGEST_SIDE:
-            return height, width
+    alike = heights.min() == heights.max() and widths.min() == widths.max()
+    if alike and max(height, width) <= LARGEST_SIDE:
+        return height, width
     side = min(LARGEST_SIDE, max(8, height), max(8, width))
     return side, side
 
@@ -126,7 +147,7 @@ def statistics(source: ImageSource) -> tuple[list[float], list[float]]:
     """Return mean and standard deviation per channel, in 0 .. 1, of up to 256 spread items."""
     count = min(len(source), 4 * SAMPLE)
     items = np.unique(np.linspace(0, len(source) - 1, num=count).astype(np.int64))
-    pixels = source.batch([int(item) for item in items]).astype(np.float64) / 255.0
+    pixels = source.batch(items).astype(np.float64) / 255.0
     mean = pixels.mean(axis=(0, 1, 2))
     spread = np.maximum(pixels.std(axis=(0, 1, 2)), 1e-3)
     return [float(value) for value in mean], [float(value) for value in spread]

@@ -1,7 +1,7 @@
 """In which order samples are seen: a pure function of (seed, epoch, position).
 
-Nothing is shuffled in memory: a keyed permutation answers in constant time which item stands at a
-position, so that resuming is exact and free, with any number of ranks. Standard library only.
+Nothing is shuffled: a keyed permutation answers in constant time and memory which item stands at a
+position, so that resuming is exact and free, with any number of ranks. Arithmetic is modulo 2^64.
 """
 
 from __future__ import annotations
@@ -10,7 +10,18 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 ROUNDS = 6
+BLOCK = 8192
+"""Positions that a sampler works out at once, since many cost little more than one."""
+Ints = npt.NDArray[np.int64]
+Words = npt.NDArray[np.uint64]
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_FIRST = np.uint64(0xBF58476D1CE4E5B9)
+_SECOND = np.uint64(0x94D049BB133111EB)
+_SEEDS = 0x5EED
 _MASK = 2**64 - 1
 
 
@@ -28,28 +39,27 @@ class Permutation:
             raise ValueError(f"a permutation needs at least one item, got {size}")
         self._size = size
         half = max(1, ((size - 1).bit_length() + 1) // 2)
-        self._half = half
-        self._low = (1 << half) - 1
+        self._half = np.uint64(half)
+        self._low = np.uint64((1 << half) - 1)
         self._keys = _keys(seed, epoch)
 
-    def __getitem__(self, position: int) -> int:
-        """Return the item at a position.
+    def items(self, positions: Ints) -> Ints:
+        """Return the items [P] at some positions [P].
 
         Raises:
-            IndexError: The position is outside of the epoch.
+            IndexError: A position is outside of the epoch.
         """
-        if not 0 <= position < self._size:
-            raise IndexError(f"position {position} is outside of 0 .. {self._size - 1}")
-        value = position
-        while True:
-            # The network permutes a power of four that is under 4 x size + 4, so that walking on
-            # from values beyond the end takes few steps, and ends since the walk is a cycle.
-            value = self._mix(value)
-            if value < self._size:
-                return value
+        if len(positions) and not (positions.min() >= 0 and positions.max() < self._size):
+            raise IndexError(f"positions outside of 0 .. {self._size - 1}")
+        values = self._mix(positions.astype(np.uint64))
+        # The network permutes a power of four that is under 4 x size + 4, so that walking on
+        # from values beyond the end takes few steps, and ends since the walk is a cycle.
+        while len(beyond := np.flatnonzero(values >= self._size)):
+            values[beyond] = self._mix(values[beyond])
+        return values.astype(np.int64)
 
-    def _mix(self, value: int) -> int:
-        left, right = value >> self._half, value & self._low
+    def _mix(self, values: Words) -> Words:
+        left, right = values >> self._half, values & self._low
         for key in self._keys:
             left, right = right, left ^ (_hash(right, key) & self._low)
         return (left << self._half) | right
@@ -95,25 +105,48 @@ class Schedule:
 
 
 @dataclass(frozen=True)
+class Samples:
+    """What a rank takes in a step: items [S] and one 63-bit seed [S] each; may be none."""
+
+    items: Ints
+    seeds: Ints
+
+
 class Sampler:
-    """Which items a rank takes, step by step."""
+    """Which items a rank takes, step by step. Not thread-safe: it keeps the newest block."""
 
-    schedule: Schedule
-    seed: int
+    def __init__(self, schedule: Schedule, seed: int, *, rank: int, world_size: int) -> None:
+        self.schedule = schedule
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = -1
+        self._start = 0
+        self._items = self._seeds = np.empty(0, dtype=np.int64)
 
-    def items(self, step: int, *, rank: int, world_size: int) -> list[int]:
-        """Return the items (0 .. items-1) of a rank in a global step, in order."""
+    def take(self, step: int) -> Samples:
+        """Return this rank's samples of a global step, in order of position.
+
+        A seed is a function of (seed, epoch, position) alone, whatever rank takes the sample.
+        """
+        whole = self.schedule.positions(step)
         epoch = self.schedule.cursor(step).epoch
-        order = Permutation(self.schedule.items, seed=self.seed, epoch=epoch)
-        share = self.schedule.share(step, rank=rank, world_size=world_size)
-        return [order[position] for position in share]
+        held = range(self._start, self._start + len(self._items))
+        if epoch != self._epoch or whole.start not in held or whole.stop > held.stop:
+            self._work_out(epoch, whole)
+        place = slice(
+            whole.start - self._start + self._rank, whole.stop - self._start, self._world_size
+        )
+        return Samples(self._items[place], self._seeds[place])
 
-    def seeds(self, step: int, *, rank: int, world_size: int) -> list[int]:
-        """Return one 63-bit seed per sample, a function of (seed, epoch, position) alone."""
-        epoch = self.schedule.cursor(step).epoch
-        keys = _keys(self.seed ^ 0x5EED, epoch)
-        share = self.schedule.share(step, rank=rank, world_size=world_size)
-        return [_hash(position, keys[0]) >> 1 for position in share]
+    def _work_out(self, epoch: int, whole: range) -> None:
+        stop = min(max(whole.stop, whole.start + BLOCK), self.schedule.items)
+        positions = np.arange(whole.start, stop, dtype=np.int64)
+        order = Permutation(self.schedule.items, seed=self._seed, epoch=epoch)
+        self._items = order.items(positions)
+        key = _keys(self._seed ^ _SEEDS, epoch)[0]
+        self._seeds = (_hash(positions.astype(np.uint64), key) >> np.uint64(1)).astype(np.int64)
+        self._epoch, self._start = epoch, whole.start
 
 
 def blocks(items: int, size: int, *, rank: int, world_size: int) -> Iterator[range]:
@@ -127,20 +160,27 @@ def mix(*parts: int) -> int:
     """Return 63 bits that depend on all parts."""
     value = 0x9E3779B97F4A7C15
     for part in parts:
-        value = _hash(part & _MASK, value)
+        # The finaliser of SplitMix64, as in _hash, on Python's integers.
+        mixed = ((part & _MASK) * 0x9E3779B97F4A7C15 + value) & _MASK
+        mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+        mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
+        value = mixed ^ (mixed >> 31)
     return value >> 1
 
 
-def _keys(seed: int, epoch: int) -> tuple[int, ...]:
+def draws(seeds: Ints) -> Words:
+    """Return 64 random bits [S] for each seed [S]."""
+    return _hash(seeds.astype(np.uint64), _GOLDEN)
+
+
+def _keys(seed: int, epoch: int) -> Words:
     digest = hashlib.shake_128(f"{seed}:{epoch}".encode()).digest(8 * ROUNDS)
-    return tuple(
-        int.from_bytes(digest[start : start + 8], "little") for start in range(0, len(digest), 8)
-    )
+    return np.frombuffer(digest, dtype="<u8").astype(np.uint64)
 
 
-def _hash(value: int, key: int) -> int:
-    """Return 64 well-mixed bits (the finaliser of SplitMix64 over value and key)."""
-    mixed = (value * 0x9E3779B97F4A7C15 + key) & _MASK
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return mixed ^ (mixed >> 31)
+def _hash(values: Words, key: np.uint64) -> Words:
+    """Return 64 well-mixed bits for each value (the finaliser of SplitMix64 over value and key)."""
+    mixed = values * _GOLDEN + key
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * _FIRST
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * _SECOND
+    return mixed ^ (mixed >> np.uint64(31))

@@ -57,7 +57,7 @@ class ResNet(nn.Module):
     def __init__(self, shape: Shape, *, channels: int, classes: int, size: int) -> None:
         super().__init__()
         self.stem, side = _stem(channels, shape.width, size)
-        stages: list[nn.Module] = []
+        stages: list[Basic | Bottleneck] = []
         before = shape.width
         for number, blocks in enumerate(shape.blocks):
             width = shape.width * 2**number
@@ -74,7 +74,7 @@ class ResNet(nn.Module):
         self.apply(_initialise)
         for block in stages:
             # Blocks begin as the identity, which lets deep ones train without a long warm-up.
-            nn.init.zeros_(block.last_norm.weight)  # type: ignore[arg-type]
+            nn.init.zeros_(block.last_norm.weight)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits [B, classes] of images [B, C, H, W]."""

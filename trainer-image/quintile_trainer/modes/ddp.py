@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import ipaddress
+import socket
+import warnings
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -31,13 +34,10 @@ class Ddp:
 
     def prepare(self, model: nn.Module) -> nn.Module:
         """Return the model wrapped for all-reduce."""
+        # The gradient of a 1x1 convolution comes with other strides of the same meaning.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         return _checked(
-            lambda: parallel.DistributedDataParallel(
-                model,
-                # Only models with running statistics have buffers worth sending.
-                broadcast_buffers=any(True for _ in model.buffers()),
-                gradient_as_bucket_view=True,
-            )
+            lambda: parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
         )
 
     def sync(self, wrapped: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[object]:
@@ -76,17 +76,20 @@ def meet(env: worker_env.WorkerEnv) -> Ddp:
     meeting = datetime.timedelta(seconds=MEETING_TIMEOUT_S)
 
     def join() -> None:
-        store = distributed.TCPStore(
+        store = distributed.TCPStore(  # type: ignore[attr-defined]
             env.master_host,
             env.master_port,
             env.world_size,
             is_master=env.rank == 0,
             timeout=meeting,
             wait_for_workers=False,
+            master_listen_fd=_listen(env),
         )
         distributed.init_process_group(
             "gloo",
-            store=distributed.PrefixStore(f"g{env.attempt}-{env.generation}", store),
+            store=distributed.PrefixStore(  # type: ignore[attr-defined]
+                f"g{env.attempt}-{env.generation}", store
+            ),
             rank=env.rank,
             world_size=env.world_size,
             timeout=datetime.timedelta(seconds=STEP_TIMEOUT_S),
@@ -96,8 +99,30 @@ def meet(env: worker_env.WorkerEnv) -> Ddp:
         join()
     except (RuntimeError, OSError) as error:
         where = f"{env.master_host}:{env.master_port}"
-        raise failures.PeerLost(f"the ranks did not meet at {where}: {failures.first_line(error)}") from error
+        line = failures.first_line(error)
+        raise failures.PeerLost(f"the ranks did not meet at {where}: {line}") from error
     return Ddp(env.rank, env.world_size)
+
+
+def _listen(env: worker_env.WorkerEnv) -> int | None:
+    """Return a listening socket when all ranks are on this machine: no other may reach the store.
+
+    Left to itself the store listens on every address.
+    """
+    if env.rank != 0 or not ipaddress.ip_address(_literal(env.master_host)).is_loopback:
+        return None
+    listening = socket.create_server((env.master_host, env.master_port), backlog=env.world_size)
+    return listening.detach()
+
+
+def _literal(host: str) -> str:
+    """Return an address as digits; names that mean more than one machine become 0.0.0.0."""
+    if host == "localhost":
+        return "127.0.0.1"
+    try:
+        return str(ipaddress.ip_address(host))
+    except ValueError:
+        return "0.0.0.0"
 
 
 def _checked(call: Callable[[], Result]) -> Result:
@@ -106,4 +131,3 @@ def _checked(call: Callable[[], Result]) -> Result:
         return call()
     except RuntimeError as error:
         raise failures.PeerLost(f"a collective failed: {failures.first_line(error)}") from error
-

@@ -1,0 +1,180 @@
+"""Real agents as processes, started from a real plan; for tests of the trainer and the coordinator.
+
+``Attempt`` plans a trial as the reconciler does and starts its agents as an Executor would: token
+and state folder beside the plan's own environment, output into a file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from quintile.core import experiment, plan, runplan
+from quintile.core.meta import API_VERSION
+
+DEADLINE_S = 60.0
+POLL_S = 0.01
+NOT_FOR_AGENTS = ("QUINTILE_", "PYTEST_", "COV_")
+
+
+@dataclass
+class Agent:
+    """One agent process and the folder it works in."""
+
+    process: subprocess.Popen[bytes]
+    state: pathlib.Path
+    output: pathlib.Path
+
+    def wait(self, timeout_s: float = DEADLINE_S) -> int:
+        """Return the exit code; raises with the agent's output when it does not end in time."""
+        try:
+            return self.process.wait(timeout_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(f"the agent runs on after {timeout_s} s\n{self.said}") from error
+
+    def terminate(self) -> None:
+        """Ask the agent to leave."""
+        self.process.send_signal(signal.SIGTERM)
+
+    @property
+    def exit_record(self) -> dict[str, Any]:
+        """Return what the agent wrote at its end; empty while there is nothing."""
+        with contextlib.suppress(FileNotFoundError):
+            record: dict[str, Any] = json.loads((self.state / "exit.json").read_text())
+            return record
+        return {}
+
+    @property
+    def said(self) -> str:
+        """Return the agent's own output."""
+        return self.output.read_text(errors="replace")
+
+    def ranks(self) -> dict[int, int]:
+        """Return the pids of live ranks by rank, found as children of the agent."""
+        found = {}
+        for pid in children(self.process.pid):
+            with contextlib.suppress(OSError, KeyError, StopIteration):
+                variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                rank = next(v for v in variables if v.startswith(b"RANK="))
+                found[int(rank.partition(b"=")[2])] = pid
+        return found
+
+
+@dataclass
+class Attempt:
+    """One attempt of a trial with an API at ``url``; agents live below ``folder``."""
+
+    folder: pathlib.Path
+    url: str
+    token: str
+    trial: experiment.Trial
+    attempt: int = 1
+    variables: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        self.agents: list[Agent] = []
+
+    @property
+    def run(self) -> runplan.RunPlan:
+        """Return the plan of the attempt."""
+        return plan.plan_trial(
+            self.trial,
+            attempt=self.attempt,
+            api_url=self.url,
+            python=sys.executable,
+            token=self.token,
+            hosts={},
+        )
+
+    def start(self) -> list[Agent]:
+        """Start every agent of the attempt."""
+        return [self.start_one(index) for index in range(len(self.run.replicas))]
+
+    def start_one(self, index: int) -> Agent:
+        """Start (or start again) one agent in its state folder."""
+        run = self.run
+        replica = run.replicas[index]
+        state = self.folder / replica.name
+        state.mkdir(parents=True, exist_ok=True)
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith(NOT_FOR_AGENTS)}
+        env = {
+            **inherited,
+            **dict(replica.env),
+            "QUINTILE_TOKEN": run.token,
+            "QUINTILE_STATE_DIR": str(state),
+            "QUINTILE_CACHE_DIR": str(self.folder / "cache"),
+            "QUINTILE_HEARTBEAT_S": "0.2",
+            **(self.variables or {}),
+        }
+        output = self.folder / f"{replica.name}.log"
+        with output.open("ab") as file:
+            process = subprocess.Popen(
+                replica.argv, env=env, cwd=self.folder, stdout=file, stderr=file
+            )
+        agent = Agent(process, state, output)
+        self.agents.append(agent)
+        return agent
+
+    def end(self) -> None:
+        """Kill what still runs."""
+        for agent in self.agents:
+            if agent.process.poll() is None:
+                for pid in agent.ranks().values():
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGKILL)
+                agent.process.kill()
+            agent.process.wait()
+
+
+def trial_of(
+    spec: Mapping[str, Any],
+    *,
+    uid: str,
+    name: str = "digits-t0-abcdef",
+    hparams: Mapping[str, object] | None = None,
+) -> experiment.Trial:
+    """Return a Trial with this template spec (camelCase) and hyperparameters."""
+    given = [{"name": key, "value": str(value)} for key, value in (hparams or {}).items()]
+    document = {
+        "apiVersion": API_VERSION,
+        "kind": "Trial",
+        "metadata": {"name": name, "namespace": "default", "uid": uid},
+        "spec": {
+            "experiment": "digits",
+            "experimentUid": "experiment-uid",
+            "number": 0,
+            "hparams": given,
+            "template": {**spec, "hparams": given},
+        },
+    }
+    return experiment.Trial.model_validate(document)
+
+
+def children(parent: int) -> Iterator[int]:
+    """Yield the pids of a process's children."""
+    for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            yield from (int(word) for word in task.read_text().split())
+
+
+def until(holds: Callable[[], Any], *, what: str, timeout_s: float = DEADLINE_S) -> Any:
+    """Return what ``holds`` returns as soon as that is true; looks every 10 ms.
+
+    Raises:
+        TimeoutError: It did not come true in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not (found := holds()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not happen in {timeout_s} s")
+        time.sleep(POLL_S)
+    return found
