@@ -1,0 +1,166 @@
+"""Waiting for trials and labeling jobs, and the words that are shown meanwhile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING
+
+from quintile.core import errors, experiment, labeling_job
+from quintile.sdk import waiting
+
+if TYPE_CHECKING:
+    from quintile.sdk import blocking, progress
+    from quintile.sdk.client import AsyncClient
+
+OnTrial = Callable[[experiment.Trial], None]
+TERMINAL = ("Succeeded", "Failed", "Stopped")
+SEEN_S = 60.0
+"""How long a new experiment may take until its first trial is there."""
+
+
+def wait_trial(
+    session: blocking.Session,
+    name: str,
+    *,
+    timeout_s: float | None = None,
+    ends: Sequence[str] = TERMINAL,
+    fail: bool = True,
+    on_poll: OnTrial | None = None,
+) -> experiment.Trial:
+    """Block until a trial is in one of the phases ``ends``.
+
+    Raises:
+        RunFailed: It failed, and ``fail`` is set.
+        TimeoutError: It took longer than ``timeout_s``.
+    """
+
+    async def load() -> experiment.Trial:
+        return await session.client.trials.get(session.project, name)
+
+    found = session.run(
+        waiting.until(
+            load,
+            lambda trial: phase(trial) in ends,
+            what=f"Job {name}",
+            timeout_s=timeout_s,
+            on_poll=on_poll,
+        )
+    )
+    if fail:
+        refuse_failure(found)
+    return found
+
+
+async def first_trial(client: AsyncClient, project: str, experiment_name: str) -> str:
+    """Return the name of the first trial of an experiment; the reconciler makes it.
+
+    Raises:
+        RunFailed: The experiment failed without one.
+        TimeoutError: None came.
+    """
+
+    async def load() -> tuple[experiment.Experiment, str]:
+        parent = await client.experiments.get(project, experiment_name)
+        names = [one.metadata.name async for one in client.trials.list(project, of=experiment_name)]
+        return parent, names[0] if names else ""
+
+    parent, name = await waiting.until(
+        load,
+        lambda found: bool(found[1]) or _phase(found[0].status) in TERMINAL,
+        what=f"The first trial of experiment {experiment_name}",
+        timeout_s=SEEN_S,
+    )
+    if not name:
+        refuse_failure(parent)
+        raise errors.NotFound(f"Experiment {experiment_name!r} has no trial.")
+    return name
+
+
+def phase(resource: experiment.Trial | experiment.Experiment) -> str:
+    """Return the phase, Pending while there is no status."""
+    return _phase(resource.status)
+
+
+def refuse_failure(resource: experiment.Trial | experiment.Experiment) -> None:
+    """Check that a run has not failed.
+
+    Raises:
+        RunFailed: It has; carries reason, message and the first error line.
+    """
+    status = resource.status
+    if status is None or status.phase != "Failed":
+        return
+    last = getattr(status, "last_failure", None)
+    detail = status.message or (last.message if last is not None else "")
+    where = f" on rank {last.rank}" if last is not None and last.rank >= 0 else ""
+    name = resource.metadata.name
+    raise errors.RunFailed(
+        f"{resource.kind} {name} failed{where}: {status.reason}. {detail}".strip(),
+        hint="Read its log for the whole story: job.logs(), or `quintile experiment logs NAME`.",
+        reason=status.reason,
+    )
+
+
+def shower(shown: progress.Progress) -> OnTrial:
+    """Return a callback that shows a trial's progress and says every change of phase."""
+    before = ""
+
+    def show(trial: experiment.Trial) -> None:
+        nonlocal before
+        now = phase(trial)
+        if now != before:
+            why = trial.status.message if trial.status is not None else ""
+            shown.say(f"{trial.metadata.name}: {now}" + (f" ({why})" if why else ""))
+            before = now
+        if trial.status is not None:
+            done = trial.status.progress
+            shown.update(done.step, done.total_steps, metric_words(done))
+
+    return show
+
+
+def metric_words(done: experiment.Progress) -> str:
+    """Return the newest metrics in one line."""
+    words = []
+    for one in done.metrics:
+        try:
+            words.append(f"{one.name} {float(one.value):.4g}")
+        except ValueError:
+            words.append(f"{one.name} {one.value}")
+    return ", ".join(words)
+
+
+async def labeling_end(
+    load: Callable[[], Awaitable[labeling_job.LabelingJob]],
+    *,
+    name: str,
+    timeout_s: float | None = None,
+    on_poll: Callable[[labeling_job.LabelingJob], None] | None = None,
+) -> labeling_job.LabelingJob:
+    """Return a labeling job once it has ended.
+
+    Raises:
+        RunFailed: It failed.
+        TimeoutError: It took longer than ``timeout_s``.
+    """
+    found = await waiting.until(
+        load,
+        lambda job: job.status is not None and job.status.phase in ("Succeeded", "Failed"),
+        what=f"Labeling job {name}",
+        timeout_s=timeout_s,
+        on_poll=on_poll,
+    )
+    assert found.status is not None
+    if found.status.phase == "Failed":
+        raise errors.RunFailed(
+            f"Labeling job {name} failed: {found.status.reason}. {found.status.message}",
+            hint="Its answers are safe; see `quintile label status NAME`.",
+            reason=found.status.reason,
+        )
+    return found
+
+
+def _phase(
+    status: experiment.TrialStatus | experiment.ExperimentStatus | None,
+) -> str:
+    return "Pending" if status is None else str(status.phase)

@@ -1,0 +1,143 @@
+"""What a user says about a run: hyperparameters and how wide. Frozen dataclasses, stdlib only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Literal
+
+from quintile.core import errors
+
+Value = bool | int | float | str
+Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
+
+
+@dataclass(frozen=True)
+class HParams:
+    """Hyperparameters; None means: the default of the training loop.
+
+    Attributes:
+        iterations: Global steps.
+        epochs: Passes over the data when ``iterations`` is not given.
+        batch_size: Samples per worker and step.
+        learning_rate: Peak rate.
+        optimizer: ``sgd`` or ``adamw``.
+        momentum: Of sgd.
+        weight_decay: Of the optimizer.
+        schedule: ``cosine`` or ``constant``.
+        warmup: Share of all steps.
+        label_smoothing: In [0, 1).
+        seed: Of weights, order and augmentation.
+        eval_every: Steps between evaluations.
+        extra: Further ones by name: of the built-in loop, or for your own functions.
+    """
+
+    iterations: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    learning_rate: float | None = None
+    optimizer: Literal["sgd", "adamw"] | None = None
+    momentum: float | None = None
+    weight_decay: float | None = None
+    schedule: Literal["cosine", "constant"] | None = None
+    warmup: float | None = None
+    label_smoothing: float | None = None
+    seed: int | None = None
+    eval_every: int | None = None
+    extra: Mapping[str, Value] = field(default_factory=dict)
+
+    def texts(self) -> dict[str, str]:
+        """Return what was given, as text by name.
+
+        Raises:
+            InvalidSpec: A name is given twice, or a value is no number, boolean or text.
+        """
+        named = {
+            one.name: getattr(self, one.name)
+            for one in fields(self)
+            if one.name != "extra" and getattr(self, one.name) is not None
+        }
+        doubled = sorted(set(named) & set(self.extra))
+        if doubled:
+            raise errors.InvalidSpec(
+                f"HParams got {', '.join(doubled)} twice: as a field and in extra.",
+                field="hyper_parameters.extra",
+            )
+        return {name: text(name, value) for name, value in {**named, **self.extra}.items()}
+
+
+def text(name: str, value: object) -> str:
+    """Return a hyperparameter as text.
+
+    Raises:
+        InvalidSpec: It is no number, boolean or text.
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | str):
+        return repr(value) if isinstance(value, float) else str(value)
+    raise errors.InvalidSpec(
+        f"Hyperparameter {name} is a {type(value).__name__}; expected a number, a boolean or text.",
+        field=f"hyper_parameters.{name}",
+    )
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """How a run is spread over processes.
+
+    Attributes:
+        no_of_ps: Parameter servers; not in this release, so 0.
+        no_of_workers: Worker processes.
+        summary_save_frequency: Steps between reported metrics.
+        run_eval: Whether the evaluation split is evaluated.
+        use_gpu: Whether workers get GPUs.
+        checkpoint_frequency_in_steps: Steps between checkpoints.
+        mode: ``auto`` is single for one worker and ddp for more.
+        deterministic: Same seed, same result; slower.
+        cpu: What one worker may use, as ``2`` or ``500m``.
+        memory: What one worker may use, as ``2Gi``.
+        max_restarts: How often the run may start anew before it fails.
+        env: Environment variables for the ranks.
+    """
+
+    no_of_ps: int = 0
+    no_of_workers: int = 1
+    summary_save_frequency: int = 100
+    run_eval: bool = True
+    use_gpu: bool = False
+    checkpoint_frequency_in_steps: int = 500
+    mode: Mode = "auto"
+    deterministic: bool = False
+    cpu: str | None = None
+    memory: str | None = None
+    max_restarts: int = 3
+    env: Mapping[str, str] = field(default_factory=dict)
+
+    def check(self) -> None:
+        """Refuse what this release cannot run.
+
+        Raises:
+            InvalidSpec: Parameter servers, or a number that makes no sense.
+        """
+        if self.no_of_ps > 0:
+            raise errors.InvalidSpec(
+                f"RunConfig asks for {self.no_of_ps} parameter servers, which are not in this "
+                "release.",
+                hint="Use no_of_ps=0: the workers then share gradients by all-reduce.",
+                field="run_config.no_of_ps",
+            )
+        least = {
+            "no_of_ps": 0,
+            "no_of_workers": 1,
+            "summary_save_frequency": 1,
+            "checkpoint_frequency_in_steps": 1,
+            "max_restarts": 0,
+        }
+        for name, low in least.items():
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < low:
+                raise errors.InvalidSpec(
+                    f"RunConfig.{name} is {value!r}; expected a whole number, {low} or more.",
+                    field=f"run_config.{name}",
+                )
