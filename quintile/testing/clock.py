@@ -24,4 +24,4 @@ class FakeClock:
     def sleep(self, seconds: float) -> None:
         """Advance by ``seconds`` without waiting."""
         with self._lock:
-            self._now_s += seconds
+            self._now_s += max(0.0, seconds)
