@@ -1,18 +1,13 @@
 """Checkpoints, format 1: tensors by parameter name, a small state, and a manifest written last.
 
 Rank 0 writes ``model.safetensors``, ``optimizer.safetensors``, ``state.json`` and, last,
-``manifest.json`` into a hidden folder, and renames it: a folder with a manifest is complete. Saving
-copies the tensors (that is the stall) and writes in the background. Any world size reads the
-result, since nothing in it is keyed by rank.
+``manifest.json`` (see ``folders``). Saving copies the tensors (that is the stall) and writes in
+the background. Any world size reads the result, since nothing in it is keyed by rank.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import threading
 from collections.abc import Mapping
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -22,14 +17,12 @@ from typing import Any
 import torch
 from safetensors import torch as safetensors
 
-from quintile_trainer import failures, layout, worker_env
+from quintile_trainer import failures, folders, layout, worker_env
 
 FORMAT = 1
-KEEP = 2
 MODEL = "model.safetensors"
 OPTIMIZER = "optimizer.safetensors"
 STATE = "state.json"
-MANIFEST = "manifest.json"
 Tensors = dict[str, torch.Tensor]
 
 
@@ -46,63 +39,35 @@ class Snapshot:
     model: Tensors
     optimizer: Tensors
     state: dict[str, Any]
-    metrics: dict[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Identity:
-    """What a manifest says of the run."""
-
-    trial_uid: str
-    attempt: int
-    generation: int
-    world_size: int
-    dataset_digest: str
-    code_sha256: str = ""
-
-
-def identity_of(env: worker_env.WorkerEnv) -> Identity:
-    """Return what the manifests of this generation say of the run."""
-    estimator = env.program["estimator"]
-    code = next((block["bundle"] for block in estimator.values() if "bundle" in block), "")
-    return Identity(
-        trial_uid=env.trial_uid,
-        attempt=env.attempt,
-        generation=env.generation,
-        world_size=env.world_size,
-        dataset_digest=env.access["digest"] if env.access else "",
-        code_sha256=code,
-    )
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class Saver:
-    """Writes checkpoints of rank 0 in the background, one at a time, and keeps the newest."""
+    """Writes checkpoints of rank 0 in the background, one at a time, and keeps the newest.
 
-    def __init__(self, folder: Path, identity: Identity, *, keep: int = KEEP) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self._folder = folder
-        self._identity = identity
+    Used by one thread.
+    """
+
+    def __init__(self, env: worker_env.WorkerEnv, *, keep: int = folders.KEEP) -> None:
+        env.state.checkpoints.mkdir(parents=True, exist_ok=True)
+        self._env = env
         self._keep = keep
         self._pool = futures.ThreadPoolExecutor(1, "checkpoint")
         self._pending: futures.Future[Path] | None = None
-        self._lock = threading.Lock()
 
     def save(self, snapshot: Snapshot) -> None:
         """Begin to write; waits for the one before.
 
         Raises:
-            OSError: The one before could not be written.
+            DiskFull: The one before does not fit, even after older ones went.
+            OSError: It could not be written for another reason.
         """
         self.wait()
-        with self._lock:
-            self._pending = self._pool.submit(
-                write, self._folder, snapshot, self._identity, keep=self._keep
-            )
+        self._pending = self._pool.submit(write, self._env, snapshot, keep=self._keep)
 
     def wait(self) -> None:
         """Return when nothing is being written. Raises as ``save``."""
-        with self._lock:
-            pending, self._pending = self._pending, None
+        pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
@@ -112,62 +77,41 @@ class Saver:
         self._pool.shutdown()
 
 
-def write(folder: Path, snapshot: Snapshot, identity: Identity, *, keep: int = KEEP) -> Path:
-    """Write one complete checkpoint below ``folder`` and forget all but the newest ``keep``."""
-    name = layout.checkpoint_name(identity.generation, snapshot.step)
-    contents = {
-        MODEL: safetensors.save(snapshot.model),
-        OPTIMIZER: safetensors.save(snapshot.optimizer),
-        STATE: json.dumps(snapshot.state, sort_keys=True).encode(),
+def write(env: worker_env.WorkerEnv, snapshot: Snapshot, *, keep: int = folders.KEEP) -> Path:
+    """Write one complete checkpoint of a rank's state folder and forget all but the newest.
+
+    Raises:
+        DiskFull: It does not fit, even after older ones went.
+    """
+    folder = env.state.checkpoints
+    name = layout.checkpoint_name(env.generation, snapshot.step)
+    contents: folders.Contents = {
+        MODEL: lambda file: file.write(safetensors.save(snapshot.model)),
+        OPTIMIZER: lambda file: file.write(safetensors.save(snapshot.optimizer)),
+        STATE: lambda file: file.write(json.dumps(snapshot.state, sort_keys=True).encode()),
     }
-    return write_files(folder, name, contents, _manifest(snapshot, identity), keep=keep)
-
-
-def write_files(
-    folder: Path, name: str, contents: Mapping[str, bytes], manifest: dict[str, Any], *, keep: int
-) -> Path:
-    """Write files and, last, the manifest that lists them; the folder appears whole."""
-    final = folder / name
-    temporary = folder / f".{name}.{os.getpid()}"
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    files = []
-    for path, data in contents.items():
-        _write(temporary / path, data)
-        digest = hashlib.sha256(data).hexdigest()
-        files.append({"path": path, "size": len(data), "sha256": digest})
-    listed = json.dumps({**manifest, "files": files}, sort_keys=True)
-    _write(temporary / MANIFEST, listed.encode())
-    shutil.rmtree(final, ignore_errors=True)
-    temporary.replace(final)
-    _sync_folder(folder)
-    for old in layout.local_checkpoints(folder)[:-keep]:
-        shutil.rmtree(old.folder, ignore_errors=True)
-    return final
-
-
-def newest(folder: Path) -> layout.Checkpoint | None:
-    """Return the newest checkpoint below a folder whose files are all as its manifest says."""
-    for entry in reversed(layout.local_checkpoints(folder)):
-        if not problems(entry.folder):
-            return entry
-    return None
-
-
-def problems(folder: Path) -> list[str]:
-    """Return what is wrong with a checkpoint, empty when it verifies."""
+    manifest = env.manifest(
+        step=snapshot.step,
+        epoch=snapshot.epoch,
+        cursor=snapshot.cursor,
+        metrics=snapshot.metrics,
+    )
     try:
-        manifest = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        return [f"{MANIFEST} cannot be read: {error}"]
-    found = []
-    for file in manifest["files"]:
-        path = folder / file["path"]
-        if not path.is_file():
-            found.append(f"{file['path']} is missing")
-        elif hashlib.sha256(path.read_bytes()).hexdigest() != file["sha256"]:
-            found.append(f"{file['path']} has another SHA-256")
-    return found
+        final = folders.write(folder, name, contents, manifest)
+    except OSError as error:
+        if not failures.is_full(error):
+            raise
+        # The newest complete one is all that a restart needs.
+        folders.forget(folder, keep=1)
+        try:
+            final = folders.write(folder, name, contents, manifest)
+        except OSError as again:
+            raise failures.DiskFull(
+                f"the checkpoint of step {snapshot.step} does not fit on the disk of the worker: "
+                f"{again.strerror}; make room, or save less often (checkpoint.everySteps)"
+            ) from None
+    folders.forget(folder, keep=keep)
+    return final
 
 
 def read(folder: Path) -> Snapshot:
@@ -176,10 +120,11 @@ def read(folder: Path) -> Snapshot:
     Raises:
         Broken: It does not verify, or is of a format that this release does not know.
     """
-    wrong = problems(folder)
+    wrong = folders.problems(folder)
     if wrong:
         raise failures.Broken(f"checkpoint {folder.name} cannot be used: {'; '.join(wrong)}")
-    manifest = json.loads((folder / MANIFEST).read_text())
+    manifest = folders.manifest_of(folder)
+    assert manifest is not None
     if manifest["format"] != FORMAT:
         raise failures.Broken(
             f"checkpoint {folder.name} has format {manifest['format']}, expected {FORMAT}"
@@ -193,47 +138,3 @@ def read(folder: Path) -> Snapshot:
         state=json.loads((folder / STATE).read_text()),
         metrics=manifest["metrics"],
     )
-
-
-def manifest_of(
-    identity: Identity, *, step: int, epoch: int, cursor: int, metrics: Mapping[str, float]
-) -> dict[str, Any]:
-    """Return a manifest (``messages.CheckpointManifest``) without its files."""
-    return {
-        "format": FORMAT,
-        "trial_uid": identity.trial_uid,
-        "attempt": identity.attempt,
-        "generation": identity.generation,
-        "step": step,
-        "epoch": epoch,
-        "cursor": cursor,
-        "world_size": identity.world_size,
-        "dataset_digest": identity.dataset_digest,
-        "code_sha256": identity.code_sha256,
-        "metrics": dict(metrics),
-    }
-
-
-def _manifest(snapshot: Snapshot, identity: Identity) -> dict[str, Any]:
-    return manifest_of(
-        identity,
-        step=snapshot.step,
-        epoch=snapshot.epoch,
-        cursor=snapshot.cursor,
-        metrics=snapshot.metrics,
-    )
-
-
-def _write(path: Path, data: bytes) -> None:
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

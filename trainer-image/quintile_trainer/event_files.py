@@ -79,6 +79,7 @@ def _varint_field(number: int, value: int) -> bytes:
 
 
 def _varint(value: int) -> bytes:
+    value &= 2**64 - 1  # negative numbers travel as their two's complement
     data = bytearray()
     while value > 0x7F:
         data.append(value & 0x7F | 0x80)

@@ -49,11 +49,13 @@ def load(folder: Path) -> Functions:
     try:
         # The bundle is the user's own code, in the user's own process: that is what runs here.
         given = pickle.loads(path.read_bytes())
-    except (ImportError, AttributeError, pickle.UnpicklingError, TypeError) as error:
+    except Exception as error:  # the boundary to the user's code: opening it runs their modules
         raise failures.BadInput(
             f"the functions cannot be opened here: {failures.sentence(error)}; are all modules "
             "that they import installed on the workers?"
         ) from error
+    if not isinstance(given, dict):
+        raise failures.BadInput(f"{PICKLE} holds {type(given).__name__}; expected a dictionary")
     return named(given)
 
 

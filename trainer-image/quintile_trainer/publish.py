@@ -29,7 +29,7 @@ def publish(
     temporary = final.with_name(".artifacts")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
-    safetensors.save_file(tensors, temporary / MODEL)
+    (temporary / MODEL).write_bytes(safetensors.save(tensors))
     described = {**about, "parameters": sum(value.numel() for value in tensors.values())}
     (temporary / MODEL_JSON).write_text(json.dumps(described, indent=1, sort_keys=True))
     (temporary / REPORT).write_text(json.dumps(report, indent=1, sort_keys=True))

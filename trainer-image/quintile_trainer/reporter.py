@@ -6,8 +6,10 @@ Standard library only.
 
 from __future__ import annotations
 
+import collections
 import math
 import queue
+import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -16,6 +18,9 @@ from pathlib import Path
 from quintile_trainer import event_files, progress, spool, worker_env
 
 STREAM = "metrics"
+WAITING_LIMIT = 10_000
+"""Records that wait in memory for room on the disk before that ends the rank."""
+LARGEST_FLOAT = 3.4e38
 
 
 class Reporter:
@@ -28,6 +33,8 @@ class Reporter:
 
     def __init__(self, env: worker_env.WorkerEnv, *, resume_step: int = 0) -> None:
         self._spool = spool.Writer(env.folder.stream(env.rank, STREAM))
+        self._waiting: collections.deque[spool.Record] = collections.deque()
+        self._lock = threading.Lock()
         self._counter = progress.Counter(env.folder.progress(env.rank))
         self._events: queue.SimpleQueue[tuple[dict[str, float], int, float] | None]
         self._events = queue.SimpleQueue()
@@ -41,10 +48,20 @@ class Reporter:
             self._writer.start()
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
-        """Report metrics at a step (completed global steps)."""
+        """Report metrics at a step (completed global steps).
+
+        Raises:
+            OSError: The disk has been full for so long that memory would fill, too.
+        """
         now = time.time()
         numbers = {name: float(value) for name, value in values.items()}
-        self._spool.append({"step": step, "time": now, "values": numbers})
+        with self._lock:
+            self._waiting.append({"step": int(step), "time": now, "values": numbers})
+            try:
+                self._write_records()
+            except OSError:
+                if len(self._waiting) > WAITING_LIMIT:
+                    raise
         if self._writer is not None:
             self._events.put((numbers, step, now))
 
@@ -53,21 +70,40 @@ class Reporter:
         self._counter.set(step, total_steps)
 
     def close(self) -> None:
-        """Write everything out."""
+        """Write everything out.
+
+        Raises:
+            OSError: The disk is full.
+        """
+        with self._lock:
+            self._write_records()
         if self._writer is not None:
             self._events.put(None)
             self._writer.join(timeout=10.0)
         self._spool.close()
 
+    def _write_records(self) -> None:
+        while self._waiting:
+            self._spool.append(self._waiting[0])
+            self._waiting.popleft()
+
     def _write_events(self, path: Path, purge_step: int | None) -> None:
-        file = event_files.EventFile(path, time_s=time.time(), purge_step=purge_step)
-        while (entry := self._events.get()) is not None:
-            values, step, time_s = entry
-            finite = {tag: value for tag, value in values.items() if not math.isinf(value)}
-            file.add(finite, step=step, time_s=time_s)
-            if self._events.empty():
-                file.flush()
-        file.close()
+        try:
+            file = event_files.EventFile(path, time_s=time.time(), purge_step=purge_step)
+            while (entry := self._events.get()) is not None:
+                values, step, time_s = entry
+                file.add(drawable(values), step=step, time_s=time_s)
+                if self._events.empty():
+                    file.flush()
+            file.close()
+        except OSError as error:
+            # The platform has the same numbers; training goes on without the second copy.
+            sys.stderr.write(f"[quintile] TensorBoard events are incomplete from here: {error}\n")
+
+
+def drawable(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the values that 32-bit floats hold; NaN is one of them."""
+    return {tag: v for tag, v in values.items() if math.isnan(v) or abs(v) < LARGEST_FLOAT}
 
 
 def event_path(env: worker_env.WorkerEnv) -> Path:

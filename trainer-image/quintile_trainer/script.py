@@ -9,6 +9,7 @@ import runpy
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from quintile_trainer import context, failures, worker_env
 
@@ -47,12 +48,18 @@ def _call(folder: Path, entry: str) -> None:
     module_name, _, qualified = entry.partition(":")
     sys.path.insert(0, str(folder))
     try:
-        target = importlib.import_module(module_name)
-        for part in qualified.split("."):
-            target = getattr(target, part)
-    except (ModuleNotFoundError, AttributeError) as error:
+        target: Any = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        # A module that the entry's own module misses is another matter, with its own traceback.
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise
         raise failures.BadInput(f"entry {entry!r} is not in the code bundle: {error}") from error
-    assert callable(target)
+    for part in qualified.split("."):
+        target = getattr(target, part, None)
+    if not callable(target):
+        raise failures.BadInput(
+            f"entry {entry!r} is no function of the code bundle; expected module:function"
+        )
     target()
 
 

@@ -51,7 +51,7 @@ def run(env: worker_env.WorkerEnv, *, threads: int) -> None:
     context.begin(env, report)
     saver = None
     if env.rank == 0:
-        saver = checkpoints.Saver(env.state.checkpoints, checkpoints.identity_of(env))
+        saver = checkpoints.Saver(env)
     mode = _mode(env)
     running = loop.Loop(work, given, plan, loop.Tools(mode, report, saver, stop))
     if resumed is not None:

@@ -51,6 +51,24 @@ class WorkerEnv:
         """Return the paths of this generation."""
         return self.state.generation(self.generation)
 
+    def manifest(self, *, step: int, epoch: int, cursor: int, metrics: Mapping[str, float]) -> Json:
+        """Return ``messages.CheckpointManifest`` of a checkpoint of this rank, without files."""
+        estimator = self.program["estimator"]
+        blocks = [block for block in estimator.values() if isinstance(block, dict)]
+        return {
+            "format": 1,
+            "trial_uid": self.trial_uid,
+            "attempt": self.attempt,
+            "generation": self.generation,
+            "step": step,
+            "epoch": epoch,
+            "cursor": cursor,
+            "world_size": self.world_size,
+            "dataset_digest": self.access["digest"] if self.access else "",
+            "code_sha256": next((block["bundle"] for block in blocks if "bundle" in block), ""),
+            "metrics": dict(metrics),
+        }
+
     @property
     def hparams(self) -> dict[str, str]:
         """Return the hyperparameters as they were written."""

@@ -9,10 +9,8 @@ import urllib.parse
 from dataclasses import dataclass
 from pathlib import Path
 
-from quintile_trainer import layout
-from quintile_trainer.agent import bundles, link, shipper, wire
-
-MANIFEST = "manifest.json"
+from quintile_trainer import folders, layout
+from quintile_trainer.agent import bundles, link, wire
 
 
 @dataclass(frozen=True)
@@ -63,31 +61,20 @@ class Sources:
                 sha256=entry["sha256"],
                 size_bytes=entry["size"],
             )
-        (folder / MANIFEST).write_bytes(raw)
+        (folder / layout.MANIFEST).write_bytes(raw)
         return folder
 
     def _local(self, key: str) -> Path | None:
         """Return our own copy of a committed checkpoint when it verifies."""
         for entry in reversed(layout.local_checkpoints(self.state.checkpoints)):
-            try:
-                manifest = json.loads((entry.folder / MANIFEST).read_text())
-            except (OSError, ValueError):
+            manifest = folders.manifest_of(entry.folder)
+            if manifest is None:
                 continue
             place = f"{manifest['attempt']}-{manifest['generation']}/step-{manifest['step']}"
-            if key.endswith(f"/{place}/{MANIFEST}") and verified(entry.folder, manifest):
+            same = key.endswith(f"/{place}/{layout.MANIFEST}")
+            if same and not folders.problems(entry.folder):
                 return entry.folder
         return None
-
-
-def verified(folder: Path, manifest: wire.Json) -> bool:
-    """Return whether every file of a checkpoint is there with its size and SHA-256."""
-    for entry in manifest["files"]:
-        path = folder / entry["path"]
-        if not path.is_file() or path.stat().st_size != entry["size"]:
-            return False
-        if shipper.digest(path) != entry["sha256"]:
-            return False
-    return True
 
 
 def dataset_query(dataset: wire.Json) -> str:

@@ -8,14 +8,13 @@ cannot take is replaced by an empty one of the same number, since numbers must h
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import sys
 import threading
 import time
 from pathlib import Path
 
-from quintile_trainer import layout, spool
+from quintile_trainer import folders, layout, spool
 from quintile_trainer.agent import inbox, link, wire
 
 PERIOD_S = 0.5
@@ -164,8 +163,8 @@ class Shipper:
             (mine[-1].folder / SHIPPED).touch()
 
     def _commit(self, checkpoint: layout.Checkpoint) -> None:
-        manifest = json.loads((checkpoint.folder / "manifest.json").read_text())
-        files = [entry["path"] for entry in manifest["files"]] + ["manifest.json"]
+        manifest = json.loads((checkpoint.folder / layout.MANIFEST).read_text())
+        files = [entry["path"] for entry in manifest["files"]] + [layout.MANIFEST]
         envelope = self._link.envelope(checkpoint.generation)
         body = wire.url_request(envelope, step=checkpoint.step, files=files)
         answer = self._client.post(self._link.path("checkpoints/urls"), body)
@@ -219,13 +218,7 @@ def put_once(url: str, path: Path) -> None:
     except link.Refused as refused:
         if refused.status != 409:
             raise
-        note(f"{path.name} ({digest(path)[:12]}) was stored before: {refused}")
-
-
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        note(f"{path.name} ({folders.digest(path)[:12]}) was stored before: {refused}")
 
 
 def note(text: str) -> None:
