@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import ipaddress
 import pathlib
+import random
 import socket
 from dataclasses import dataclass
 from typing import Final
@@ -15,6 +17,14 @@ from quintile_embedded import home as homes
 
 LOOPBACK: Final = "127.0.0.1"
 BACKLOG: Final = 512
+QUIET_PORTS: Final = range(20_000, 32_000)
+"""Below the ports that systems give to outgoing connections: nobody takes ours while it is down."""
+
+TRIES: Final = 32
+
+
+class PortTaken(errors.InvalidSpec):
+    """Another program listens on the port."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +71,14 @@ def listen(address: Address) -> tuple[socket.socket, Address]:
     Raises:
         InvalidSpec: The port is taken, or the host is not of this machine.
     """
+    if address.port == 0:
+        for port in random.sample(QUIET_PORTS, TRIES):
+            with contextlib.suppress(PortTaken):
+                return _listen(Address(address.host, port))
+    return _listen(address)
+
+
+def _listen(address: Address) -> tuple[socket.socket, Address]:
     try:
         family, kind, protocol, _name, place = socket.getaddrinfo(
             address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -95,7 +113,7 @@ def is_loopback(host: str) -> bool:
 def _refused(address: Address, error: Exception) -> errors.InvalidSpec:
     number = error.errno if isinstance(error, OSError) else None
     if number == errno.EADDRINUSE:
-        return errors.InvalidSpec(
+        return PortTaken(
             f"Port {address.port} of {address.host} is in use by another program.",
             hint="Choose another with --port N, or take any free one with --port 0.",
             field="port",

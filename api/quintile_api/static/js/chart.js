@@ -3,7 +3,7 @@
 import { h, svg } from "./dom.js";
 import { metric } from "./format.js";
 
-const WIDTH = 320;
+const WIDTH = 300;
 const HEIGHT = 150;
 const LEFT = 42;
 const RIGHT = 10;
@@ -11,7 +11,7 @@ const TOP = 8;
 const BOTTOM = 20;
 
 function ticks(low, high) {
-  const rough = (high - low) / 3;
+  const rough = (high - low) / 4;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((size) => size >= rough);
   const found = [];
