@@ -26,7 +26,7 @@ EXIT_REASONS = {
     76: "Fenced",
     77: "ApiUnreachable",
 }
-PERMANENT = frozenset({"InvalidSpec", "NotFound"})
+PERMANENT = frozenset({"InvalidSpec", "NotFound", "Diverged"})
 UNCOUNTED = frozenset({"Preempted", "ApiUnreachable", "ReplicasGone"})
 
 

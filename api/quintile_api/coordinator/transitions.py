@@ -146,7 +146,7 @@ def settle_late(session: orm.Session, row: tables.Generation, message: messages.
     """
     known = row.failure or {}
     just_before = message.generation == row.generation - 1 and row.state == "forming"
-    own_fault = message.exit_code == verdicts.USER_ERROR
+    own_fault = verdicts.is_own_fault(message.exit_code, message.reason)
     if not (just_before and own_fault and known.get("reason") == verdicts.PEER_LOST):
         return False
     row.failure = {
@@ -157,7 +157,8 @@ def settle_late(session: orm.Session, row: tables.Generation, message: messages.
         "first_error": message.first_error,
     }
     session.flush()
-    if verdicts.cannot_start(state.has_started(session, row), [message.exit_code]):
+    started = state.has_started(session, row)
+    if verdicts.is_in_vain(message.exit_code, message.reason, started=started):
         state.swap(session, row, "failed")
     return True
 

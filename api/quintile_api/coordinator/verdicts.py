@@ -13,6 +13,9 @@ Outcome = Literal["none", "succeeded", "stopped", "restart", "failed"]
 YIELDED = 75
 YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped"})
 USER_ERROR = 1
+OWN_FAULT = frozenset({"UserError", "InvalidSpec", "Diverged"})
+LASTING = frozenset({"InvalidSpec", "Diverged"})
+"""Ends that every repetition meets again: refused input, and a loss that is no number."""
 PEER_LOST = "PeerLost"
 
 
@@ -67,14 +70,22 @@ def judge(now: Situation) -> Outcome:
 
 def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:
     """Return whether another generation may follow; ``bad`` are the ranks that ended badly."""
-    if cannot_start(now.started, [rank.exit_code for rank in bad]):
+    if any(is_in_vain(rank.exit_code, rank.reason, started=now.started) for rank in bad):
         return "failed"
     return "restart" if now.restarts < now.max_restarts else "failed"
 
 
-def cannot_start(started: bool, exit_codes: Sequence[int | None]) -> bool:
-    """Return whether the user's code failed before any step: trying again would be in vain."""
-    return not started and USER_ERROR in exit_codes
+def is_in_vain(exit_code: int | None, reason: str, *, started: bool) -> bool:
+    """Return whether another generation would end like this rank.
+
+    Code that failed by itself before any step fails again, whatever exit code it chose.
+    """
+    return reason in LASTING or (not started and is_own_fault(exit_code, reason))
+
+
+def is_own_fault(exit_code: int | None, reason: str) -> bool:
+    """Return whether the user's code or input failed, and no machine or peer."""
+    return exit_code == USER_ERROR or reason in OWN_FAULT
 
 
 def culprit(bad: Sequence[RankEnd]) -> RankEnd | None:

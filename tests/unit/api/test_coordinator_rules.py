@@ -40,6 +40,11 @@ CASES = {
         situation(rank(0, None, step=-1), rank(1, 1, step=-1), started=False),
         "failed",
     ),
+    "another exit code of the user's before any step": (
+        situation(rank(0, 2, reason="UserError", step=-1), started=False),
+        "failed",
+    ),
+    "a loss that is no number": (situation(rank(0, None), rank(1, 1, reason="Diverged")), "failed"),
     "killed before any step": (
         situation(rank(0, None, step=-1), rank(1, -9, step=-1), started=False),
         "restart",
