@@ -68,6 +68,11 @@ class Decoder:
         answer, body = self._ask(decoder_process.THUMBNAIL, data, edge=edge)
         return answer if isinstance(answer, Refusal) else body
 
+    @property
+    def pid(self) -> int | None:
+        """The process that decodes now, None when there is none."""
+        return None if self._process is None else self._process.pid
+
     def close(self) -> None:
         """End the process. Idempotent; the next call starts another."""
         if self._line is not None:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from quintile.core import errors
 
-_COUNT: Final = re.compile(r"^\d{1,12}$")
-_SHARE: Final = re.compile(r"^\d{0,3}(\.\d{1,9})?%?$")
+_COUNT: Final = re.compile(r"^[0-9]{1,12}$")
+_SHARE: Final = re.compile(r"^[0-9]{0,3}(\.[0-9]{1,9})?%?$")
 _PART: Final = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
 
 
@@ -94,7 +94,7 @@ def assign(
 
 
 def round_table(rows: Sequence[int], columns: Sequence[int]) -> list[list[int]]:
-    """Return whole numbers with these row and column sums, each next to its fair share.
+    """Return whole numbers with these row and column sums (not all 0), each next to its fair share.
 
     The fair share of a cell is row * column / total; the answer is that rounded down or up.
     Which cells are rounded up is found with augmenting paths: the fractions themselves are a
