@@ -202,15 +202,17 @@ class World:
         )
 
     def trial(self, dataset: Mapping[str, Any]) -> meta.Document:
-        """A Trial whose experiment trains on this dataset reference."""
+        """A new Trial whose experiment trains on this dataset reference."""
+        number = len(self.resources.list("Trial").items)
         return self.resources.apply(
             {
                 "apiVersion": meta.API_VERSION,
                 "kind": "Trial",
-                "metadata": {"name": "train-t0-abcdef", "namespace": "default"},
+                "metadata": {"name": f"train-t{number}-abcdef", "namespace": "default"},
                 "spec": {
                     "experiment": "train",
-                    "number": 0,
+                    "experimentUid": "e1",
+                    "number": number,
                     "hparams": [],
                     "template": {
                         "estimator": {"builtin": {"model": "resnet8"}},
