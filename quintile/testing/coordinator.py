@@ -56,7 +56,7 @@ class FakeCoordinator:
         self.token = token
         self.known = State()
         self.changed = threading.Condition()
-        self._server: http.server.ThreadingHTTPServer | None = None
+        self._server: _Server | None = None
         self._port = 0
 
     @property
@@ -121,7 +121,7 @@ class FakeCoordinator:
         """Return the URL of an object."""
         return f"{self.url}{BYTES}{key}?signature=x"
 
-    def answer(self, method: str, path: str, query: dict[str, str], body: bytes) -> Answer:
+    def answer(self, method: str, path: str, body: bytes) -> Answer:
         """Return status and answer of a request: JSON, a message, or bytes."""
         if path.startswith(BYTES):
             return self._bytes(method, path.removeprefix(BYTES), body)
@@ -130,17 +130,17 @@ class FakeCoordinator:
         name = path.removeprefix(f"{API}/trials/{self.trial_uid}/")
         with self.changed:
             try:
-                return self._routes(name, query, body)
+                return self._routes(name, body)
             except pydantic.ValidationError as error:
                 self.known.refused.append(str(error))
                 return 422, {"detail": str(error)}
             finally:
                 self.changed.notify_all()
 
-    def _routes(self, name: str, query: dict[str, str], body: bytes) -> Answer:
+    def _routes(self, name: str, body: bytes) -> Answer:
         if name == "dataset":
-            assert self.known.access is not None
-            return 200, self.known.access
+            access = self.known.access
+            return (404, {"detail": "no such dataset"}) if access is None else (200, access)
         routes: dict[str, Callable[[bytes], Answer]] = {
             "join": self._join,
             "heartbeat": self._heartbeat,
@@ -161,7 +161,7 @@ class FakeCoordinator:
         if known.state == "forming":
             known.joined[(message.role, message.index)] = message
             if len(known.joined) == sum(message.members.values()):
-                self._form(message)
+                self._form()
         deadline = time.monotonic() + JOIN_WAIT_S
         while known.state == "forming" and (left := deadline - time.monotonic()) > 0:
             self.changed.notify_all()
@@ -174,7 +174,7 @@ class FakeCoordinator:
             plan=known.plan if known.state == "running" else None,
         )
 
-    def _form(self, message: messages.Join) -> None:
+    def _form(self) -> None:
         known = self.known
         slots: list[messages.RankSlot] = []
         for (role, index), joined in sorted(known.joined.items()):
@@ -237,8 +237,16 @@ class FakeCoordinator:
         elif 75 in codes or known.directive in ("stop", "suspend"):
             known.state = "stopped" if everyone else known.state
         elif any(codes):
-            self._regenerate()
+            self._settle(message)
         return 200, self._advice()
+
+    def _settle(self, end: messages.RankExit) -> None:
+        own = end.reason in ("UserError", "InvalidSpec", "Diverged")
+        started = any(report.step >= 0 for beat in self.known.beats for report in beat.ranks)
+        if end.reason == "Diverged" or (own and not started):
+            self.known.state = "failed"
+        else:
+            self._regenerate()
 
     def _regenerate(self) -> None:
         known = self.known
@@ -365,12 +373,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _serve(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urllib.parse.urlsplit(self.path)
-        query = dict(urllib.parse.parse_qsl(parts.query))
         allowed = self.headers.get("Authorization") == f"Bearer {self.owner.token}"
         if not allowed and not parts.path.startswith(BYTES):
             self._reply(401, {"detail": "wrong token"})
             return
-        status, answer = self.owner.answer(self.command, parts.path, query, body)
+        status, answer = self.owner.answer(self.command, parts.path, body)
         self._reply(status, answer)
 
     def _reply(self, status: int, answer: Any) -> None:

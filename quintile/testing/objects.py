@@ -1,5 +1,7 @@
 """ObjectStore in memory, and the contract that every ObjectStore keeps."""
 
+# ruff: noqa: D102 - what the contract holds is said by the names of its tests
+
 from __future__ import annotations
 
 import hashlib
