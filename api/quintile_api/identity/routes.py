@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import fastapi
 from fastapi import responses
@@ -16,6 +16,7 @@ from quintile_api.identity import repository, secrets, sign_in
 
 pages = fastapi.APIRouter(tags=["session"])
 router = fastapi.APIRouter(tags=["session"])
+LINK_USED_PAGE: Final = "/#/link-used"
 UserName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@-]{0,63}$")]
 
 
@@ -85,9 +86,14 @@ class RoleChange(Message):
 
 @pages.get("/login", status_code=303, response_class=responses.RedirectResponse)
 def login(ctx: context.Current, request: fastapi.Request, token: str) -> fastapi.Response:
-    """Use up a one-time link and go to the first page."""
+    """Use up a one-time link and go to the first page, which also says when the link is no good."""
     answer = responses.RedirectResponse("/", status_code=303)
-    _begin(ctx, request, answer, token)
+    try:
+        _begin(ctx, request, answer, token)
+    except errors.Unauthorized:
+        if "text/html" not in request.headers.get("accept", ""):
+            raise
+        return responses.RedirectResponse(LINK_USED_PAGE, status_code=303)
     return answer
 
 

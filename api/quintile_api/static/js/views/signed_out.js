@@ -5,6 +5,7 @@ import { command } from "../parts.js";
 
 export function signedOutView() {
   return h("div", { class: "welcome" },
+    location.hash === "#/link-used" ? h("p", { class: "note", role: "alert" }, "That link was used before, or is older than ten minutes.") : null,
     h("h1", null, "Label a fifth, certify the rest, train on all of it."),
     h("p", { class: "lead" }, "This instance wants to know who you are. There are no passwords: you sign in with a link that works once."),
     h("ol", null,
