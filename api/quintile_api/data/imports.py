@@ -8,7 +8,6 @@ number is reserved, what it stored is deleted first, and no row of it is visible
 from __future__ import annotations
 
 import collections
-import io
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -22,14 +21,12 @@ from quintile import ports
 from quintile.adapters import dataset_tables, shards, sql
 from quintile.core import datasets, errors, names
 from quintile_api.data import (
-    archives,
-    arrays,
     candidates,
     decoders,
     jobs,
     repository,
+    sources,
     tables,
-    tables_csv,
     uploads,
 )
 
@@ -87,7 +84,7 @@ def create(
             field="upload_id",
         )
     candidates.check_classes(request.classes)
-    _check_fields(request)
+    sources.check_fields(request)
     return jobs.add(
         session,
         KIND,
@@ -188,7 +185,7 @@ class Importer:
         self._queue.renew(claim)
         self._delete_below(prefix)
         with self._uploads.open(request.upload_id) as source:
-            found = find_candidates(source, request)
+            found = sources.find(source, request)
             progress.total = len(found.candidates) + len(found.rejected)
             progress.rejected.extend(found.rejected)
             self._queue.report(claim, progress.json())
@@ -331,57 +328,6 @@ class Importer:
     def _delete_below(self, prefix: str) -> None:
         for info in list(self._objects.list(f"{prefix}/")):
             self._objects.delete(info.key)
-
-
-def find_candidates(source: io.BufferedReader, request: datasets.ImportCreate) -> candidates.Found:
-    """Return what an upload holds, before any image is decoded.
-
-    Raises:
-        InvalidSpec, TooLarge: The source as a whole cannot be taken.
-    """
-    labelled = request.labels_from != "none"
-    if request.kind == "numpy":
-        return arrays.images(source, classes=request.classes, labelled=labelled)
-    archive = archives.open_archive(source)
-    if request.kind == "zip":
-        return archives.images(
-            archive, classes=request.classes, from_folders=request.labels_from == "folders"
-        )
-    table = tables_csv.read(request.manifest, key="file", field="manifest")
-    if request.labels_from == "manifest" and not table.labelled:
-        raise errors.InvalidSpec(
-            "The manifest has no column 'label', but labels_from is 'manifest'.",
-            hint="Begin the manifest with a header row: file,label",
-            field="manifest",
-        )
-    rows = table.rows if labelled else [(row, name, None) for row, name, _ in table.rows]
-    found = archives.listed(archive, rows, classes=request.classes)
-    return candidates.Found(found.candidates, (*table.rejected, *found.rejected), found.classes)
-
-
-def _check_fields(request: datasets.ImportCreate) -> None:
-    if request.kind == "csv" and not request.manifest.strip():
-        raise errors.InvalidSpec(
-            "An import of kind 'csv' needs the manifest, and it is empty.",
-            hint="Send the text of the CSV with the columns file,label as manifest.",
-            field="manifest",
-        )
-    if request.kind != "csv" and request.manifest:
-        raise errors.InvalidSpec(
-            f"An import of kind {request.kind!r} takes no manifest.",
-            hint="Use kind 'csv', or leave the manifest out.",
-            field="manifest",
-        )
-    if request.labels_from == "folders" and request.kind != "zip":
-        raise errors.InvalidSpec(
-            f"labels_from 'folders' does not fit kind {request.kind!r}; expected kind 'zip'.",
-            field="labels_from",
-        )
-    if request.labels_from == "manifest" and request.kind != "csv":
-        raise errors.InvalidSpec(
-            f"labels_from 'manifest' does not fit kind {request.kind!r}; expected kind 'csv'.",
-            field="labels_from",
-        )
 
 
 def _nothing_good(progress: Progress) -> errors.InvalidSpec:

@@ -31,20 +31,8 @@ def create(
         Conflict: The name is taken.
         InvalidSpec: Sizes or truth do not fit the version.
     """
-    sizes = splitting.part_sizes(request.parts, rest=request.rest, items=version.items)
-    strange = sorted(set(request.keep_truth) - set(sizes))
-    if strange:
-        raise errors.InvalidSpec(
-            f"keep_truth names {strange[0]!r}, which is no part; the parts are {', '.join(sizes)}.",
-            field="keep_truth",
-        )
+    parts, kept = decide(index, request)
     item_ids = [str(item_id) for item_id in index.manifest.item_ids]
-    truth = read_truth(request.truth, index) if request.truth else own_truth(index)
-    strata = truth if request.truth else index.class_ids
-    if not request.stratified:
-        strata = np.zeros_like(strata)
-    parts = splitting.assign(item_ids, strata, sizes, seed=request.seed)
-    kept = _kept(index, truth, parts, request)
     table = dataset_tables.split_table(item_ids, parts, [int(one) for one in kept])
     row = tables.SplitRow(
         dataset_uid=version.dataset_uid,
@@ -52,8 +40,8 @@ def create(
         name=request.name,
         seed=request.seed,
         stratified=request.stratified,
-        parts=dict(Counter(dict.fromkeys(sizes, 0)) | Counter(parts)),
-        truth_parts=sorted(request.keep_truth),
+        parts=dict(sorted(Counter(parts).items())),
+        truth_parts=sorted(set(request.keep_truth)),
         key=names.split_key(
             names.version_prefix(version.dataset_uid, version.version), request.name
         ),
@@ -71,6 +59,30 @@ def create(
         put_afresh(objects, row.key, table)
         session.add(row)
     return repository.split_view(row)
+
+
+def decide(
+    index: catalogue.Index, request: datasets.SplitCreate
+) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """Return the part [N] of each item and the true class [N] to keep with it, -1 = none.
+
+    Raises:
+        InvalidSpec: Sizes or truth do not fit the version.
+    """
+    sizes = splitting.part_sizes(request.parts, rest=request.rest, items=len(index.manifest))
+    strange = sorted(set(request.keep_truth) - set(sizes))
+    if strange:
+        raise errors.InvalidSpec(
+            f"keep_truth names {strange[0]!r}, which is no part; the parts are {', '.join(sizes)}.",
+            field="keep_truth",
+        )
+    truth = read_truth(request.truth, index) if request.truth else own_truth(index)
+    strata = truth if request.truth else index.class_ids
+    if not request.stratified:
+        strata = np.zeros_like(strata)
+    item_ids = [str(item_id) for item_id in index.manifest.item_ids]
+    parts = splitting.assign(item_ids, strata, sizes, seed=request.seed)
+    return parts, _kept(index, truth, parts, request)
 
 
 def read_truth(text: str, index: catalogue.Index) -> npt.NDArray[np.int32]:

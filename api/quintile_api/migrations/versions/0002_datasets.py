@@ -24,6 +24,7 @@ TABLES = (
 def upgrade() -> None:
     """Expand the schema."""
     _datasets()
+    _reservations()
     _splits()
     _uploads()
     _jobs()
@@ -74,6 +75,9 @@ def _datasets() -> None:
         ),
         sa.PrimaryKeyConstraint("dataset_uid", "version", name=op.f("pk_dataset_versions")),
     )
+
+
+def _reservations() -> None:
     op.create_table(
         "version_reservations",
         sa.Column("dataset_uid", sa.String(length=32), nullable=False),
