@@ -55,18 +55,19 @@ class ExitWatch:
             self.wake()
             self._thread.join()
         with self._lock:
+            if self._poll.closed:
+                return
             for descriptor in self._watched.values():
                 if descriptor >= 0:
                     os.close(descriptor)
             self._watched.clear()
-        if not self._poll.closed:
             self._poll.close()
             os.close(self._bell)
 
     def add(self, process: process_table.ProcessId) -> None:
         """Watch a process; one that has ended already is noticed too."""
         with self._lock:
-            if process in self._watched:
+            if process in self._watched or self._poll.closed:
                 return
             try:
                 descriptor = os.pidfd_open(process.pid)
@@ -78,8 +79,10 @@ class ExitWatch:
         self.wake()
 
     def wake(self) -> None:
-        """Let the thread look now."""
-        os.eventfd_write(self._bell, 1)
+        """Let the thread look now; nothing happens once it ended."""
+        with self._lock:
+            if not self._poll.closed:
+                os.eventfd_write(self._bell, 1)
 
     def _run(self) -> None:
         busy = True

@@ -77,18 +77,17 @@ def family(leader: ProcessId) -> tuple[ProcessId, ...]:
 
 
 def left_behind(leader: ProcessId, *, mark: str) -> tuple[ProcessId, ...]:
-    """Return the living rest of the session of a dead leader.
+    """Return the living rest of the session of a leader that counts as gone.
 
-    Only processes whose environment holds ``mark``: numbers of sessions come again some day.
+    Only itself and processes whose environment holds ``mark``: numbers of sessions come again.
     """
     return tuple(
         entry.process
         for entry in _entries()
         if entry.session == leader.pid
         and entry.process.start_ticks >= leader.start_ticks
-        and entry.process != leader
         and entry.state not in "ZX"
-        and mark.encode() in _environment(entry.process.pid)
+        and (entry.process == leader or mark.encode() in _environment(entry.process.pid))
     )
 
 

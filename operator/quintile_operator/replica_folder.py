@@ -82,7 +82,7 @@ class Replica:
         return self._identity() is None or _is_locked(self.folder / "lock")
 
     def left_behind(self) -> tuple[process_table.ProcessId, ...]:
-        """Return processes that a dead agent left."""
+        """Return the processes of an agent that counts as gone; itself when only its lock is."""
         agent = self.agent()
         if agent is None or self.record.machine_boot_id != process_table.machine_boot_id():
             return ()
