@@ -37,10 +37,11 @@ def test_a_decoder_that_dies_is_replaced(decoder: decoders.Decoder, make: Any) -
 
 
 def test_a_decoder_that_hangs_is_ended(make: Any) -> None:
-    decoder = decoders.Decoder(timeout_s=0.2)
+    decoder = decoders.Decoder(timeout_s=0.5)
     try:
-        assert isinstance(decoder.verify(make.png()), decoders.Picture | decoders.Refusal)
-        decoder.verify(make.png())
+        # On a busy machine the start alone may take longer than this decoder waits.
+        answers = (decoder.verify(make.png()) for _ in range(50))
+        assert any(isinstance(answer, decoders.Picture) for answer in answers)
         stopped = decoder.pid
         assert stopped is not None
         os.kill(stopped, signal.SIGSTOP)
