@@ -12,6 +12,7 @@ from typing import Final
 
 import fastapi
 from fastapi import staticfiles
+from starlette import routing, types
 
 from quintile import ports, settings
 from quintile.adapters import http_guard, outbox, problem_json, signed_urls, sql, tokens_ed25519
@@ -89,6 +90,19 @@ class ApiDependencies:
     body_limits: Mapping[str, int] = field(default_factory=dict)
 
 
+class Console(routing.Mount):
+    """The console's files at every path that is not the API's.
+
+    A plain mount would take API paths with a wrong method too, and name its own methods.
+    """
+
+    def matches(self, scope: types.Scope) -> tuple[routing.Match, types.Scope]:
+        """Match everything outside of the API."""
+        if scope["path"].startswith(f"{PREFIX}/"):
+            return routing.Match.NONE, {}
+        return super().matches(scope)
+
+
 def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     """Return the API: database migrated, first project and admin made, routes in place.
 
@@ -113,7 +127,8 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
     include_routes(app)
     if (STATIC / "index.html").is_file():
-        app.mount("/", staticfiles.StaticFiles(directory=STATIC, html=True), name="console")
+        files = staticfiles.StaticFiles(directory=STATIC, html=True)
+        app.router.routes.append(Console("/", app=files, name="console"))
     app.add_middleware(audit.Auditor, database=ctx.database, clock=ctx.clock)
     app.add_middleware(http_guard.Guard, policy=policy(deps))
     return app
