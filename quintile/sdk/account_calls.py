@@ -37,6 +37,12 @@ class AccountCalls:
         """Yield the projects that the caller may know."""
         return self._link.pages(Call("GET", "/projects"), views.Project)
 
+    async def login_link(self, user: str) -> str:
+        """Return a new one-time sign-in link for a user; only administrators may."""
+        path = paths.join("users", user, "login-link")
+        found = await self._link.json(Call("POST", path))
+        return str(found["url"])
+
     def tokens(self) -> AsyncIterator[views.Token]:
         """Yield the caller's API tokens, newest first."""
         return self._link.pages(Call("GET", "/tokens"), views.Token)

@@ -107,14 +107,16 @@ class DatasetVersion:
             keep_truth: The parts for which true labels are kept.
         """
         from quintile.core import datasets
+        from quintile.sdk import checking
 
-        wanted = datasets.SplitCreate(
-            name=name,
-            seed=seed,
-            parts={part: str(size) for part, size in parts.items()},
-            truth=truth_text(truth),
-            keep_truth=list(keep_truth),
-        )
+        body = {
+            "name": name,
+            "seed": seed,
+            "parts": {part: str(size) for part, size in parts.items()},
+            "truth": truth_text(truth),
+            "keep_truth": list(keep_truth),
+        }
+        wanted = checking.parse(datasets.SplitCreate, body, what="The split")
         calls, project = self._session.client.datasets, self._session.project
         self._session.run(calls.create_split(project, self.name, self.version, wanted))
         return self.ref(name)
@@ -143,12 +145,12 @@ class Dataset:
     @classmethod
     def create(cls, name: str, description: str = "") -> Dataset:
         """Make an empty dataset; one that exists is taken as it is."""
-        from quintile.core import datasets
         from quintile.sdk import importing
 
         session = blocking.current()
-        wanted = datasets.DatasetCreate(name=name, description=description)
-        session.run(importing.ensure_dataset(session.client, session.project, wanted))
+        session.run(
+            importing.ensure_dataset(session.client, session.project, name, description=description)
+        )
         return cls(session, name)
 
     @classmethod

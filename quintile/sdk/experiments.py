@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING, TypedDict, Unpack
@@ -89,7 +90,8 @@ class Experiment:
             input_fn=input_function,
             description=words.get("description", ""),
         )
-        submit(session, experiment_name, wanted)
+        for note in submit(session, experiment_name, wanted):
+            sys.stderr.write(f"quintile: {note}\n")
         program = estimator.program
         model_fn = program.model_fn if isinstance(program, estimators.Functions) else None
         return cls(session, experiment_name, model_fn=model_fn)
@@ -150,10 +152,12 @@ class Experiment:
         return Job(self._session, name, experiment=self.name, model_fn=self._model_fn)
 
 
-def submit(
-    session: blocking.Session, name: str, wanted: submission.Wanted
-) -> experiment.Experiment:
-    """Pack and send the code, then make the experiment; nothing is sent when something is wrong."""
+def submit(session: blocking.Session, name: str, wanted: submission.Wanted) -> tuple[str, ...]:
+    """Pack and send the code, then make the experiment; return what the user should know.
+
+    Raises:
+        QuintileError: Something is wrong; when it shows in what was given, nothing was sent.
+    """
     from quintile.sdk import run_calls
 
     wanted.config.check()
@@ -163,4 +167,5 @@ def submit(
     if bundle is not None:
         session.run(session.client.experiments.put_bundle(bundle.data))
     document = {"name": name, "spec": spec}
-    return session.run(session.client.experiments.create(session.project, document))
+    session.run(session.client.experiments.create(session.project, document))
+    return bundle.notes if bundle is not None else ()

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from quintile.core import datasets, errors
+from quintile.sdk import checking, sources
 from quintile.sdk import client as clients
-from quintile.sdk import sources
 
 PIECE_BYTES: Final = 8 * 1024 * 1024
 FIRST_WAIT_S: Final = 0.1
@@ -42,7 +42,7 @@ class Plan:
             "classes": list(self.classes),
             "labels_from": self.labels_from,
         }
-        return datasets.ImportCreate.model_validate(body)
+        return checking.parse(datasets.ImportCreate, body, what="The import")
 
 
 def plan(
@@ -124,9 +124,15 @@ async def run(
 
 
 async def ensure_dataset(
-    client: clients.AsyncClient, project: str, wanted: datasets.DatasetCreate
+    client: clients.AsyncClient, project: str, name: str, *, description: str = ""
 ) -> datasets.DatasetView:
-    """Return a dataset, made when it is not there."""
+    """Return a dataset, made when it is not there.
+
+    Raises:
+        InvalidSpec: The name cannot be one of a dataset.
+    """
+    body = {"name": name, "description": description}
+    wanted = checking.parse(datasets.DatasetCreate, body, what="The dataset")
     try:
         return await client.datasets.get(project, wanted.name)
     except errors.NotFound:

@@ -112,12 +112,18 @@ class LabelingCalls:
         call = Call("GET", _job(project, name, "items"), params=query)
         return self._link.pages(call, tasks.JobItemView)
 
-    async def labels_csv(self, project: str, name: str, *, uncertified: bool = False) -> bytes:
+    async def labels_csv(
+        self, project: str, name: str, *, uncertified: bool = False, at_round: int | None = None
+    ) -> bytes:
         """Return item_id, name, label, source, confidence as CSV.
 
-        ``uncertified``: rows without a label carry the machine's newest prediction.
+        Args:
+            project: The project.
+            name: The job.
+            uncertified: Rows without a label carry the machine's newest prediction.
+            at_round: The labels that entered this round, and its predictions; None = of now.
         """
-        query = {"uncertified": "true"} if uncertified else {}
+        query = {"uncertified": "true" if uncertified else None, "round": at_round}
         call = Call("GET", _job(project, name, "labels.csv"), params=query)
         return (await self._link.send(call)).content
 

@@ -47,6 +47,14 @@ class Progress:
         else:
             self._bar.write(line, file=sys.stderr)
 
+    def out(self, line: str) -> None:
+        """Write one line to stdout, without breaking the bar."""
+        if self._bar is None:
+            sys.stdout.write(f"{line}\n")
+            sys.stdout.flush()
+        else:
+            self._bar.write(line, file=sys.stdout)
+
     def close(self) -> None:
         """Leave the last state on the screen."""
         if self._bar is not None:

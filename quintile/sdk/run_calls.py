@@ -6,10 +6,8 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 
-import pydantic
-
 from quintile.core import errors, experiment, meta
-from quintile.sdk import http, paths, sse, views
+from quintile.sdk import checking, http, paths, sse, views
 from quintile.sdk.http import Call
 
 RECONNECT_S = 0.5
@@ -164,22 +162,12 @@ class TrialCalls:
 
 
 def check(spec: meta.Document) -> experiment.ExperimentSpec:
-    """Return a spec as its model.
+    """Return the spec of an Experiment as its model.
 
     Raises:
         InvalidSpec: Names the first offending field.
     """
-    try:
-        return experiment.ExperimentSpec.model_validate(spec)
-    except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(["spec", *(str(part) for part in first["loc"])])
-        text = str(first["msg"]).removeprefix("Value error, ")
-        raise errors.InvalidSpec(
-            f"The Experiment is invalid: {place}: {text}.",
-            hint="Correct the value and submit again.",
-            field=place,
-        ) from error
+    return checking.parse(experiment.ExperimentSpec, spec, what="The Experiment", at="spec")
 
 
 def _trial(project: str, name: str) -> str:

@@ -115,5 +115,9 @@ class CurvePoint(View):
     """People's work after a round."""
 
     round: int
+    step: str = ""
     human_labels: int
     human_label_fraction: float
+    coverage: float | None = None
+    coverage_low: float | None = None
+    coverage_high: float | None = None

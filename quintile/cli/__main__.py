@@ -1,0 +1,5 @@
+"""``python -m quintile.cli``."""
+
+from quintile.cli.main import main
+
+main()

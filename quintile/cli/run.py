@@ -1,0 +1,54 @@
+"""``quintile run``: submit a script or a built-in model, and watch it."""
+
+from __future__ import annotations
+
+from quintile.cli import run_options
+from quintile.cli.options import Output, OutputOption, ProjectOption, TimeoutOption
+
+
+def run(
+    script: run_options.ScriptArgument = None,
+    arguments: run_options.Arguments = None,
+    workers: run_options.Workers = 1,
+    mode: run_options.ModeOption = "auto",
+    model: run_options.Model = None,
+    dataset: run_options.Data = None,
+    name: run_options.NameOption = None,
+    settings: run_options.Settings = None,
+    env: run_options.Env = None,
+    folder: run_options.Folder = None,
+    description: run_options.Description = "",
+    checkpoint_every: run_options.CheckpointEvery = 500,
+    summary_every: run_options.SummaryEvery = 100,
+    gpu: run_options.Gpu = False,
+    no_eval: run_options.NoEval = False,
+    deterministic: run_options.Deterministic = False,
+    rank: run_options.Rank = 0,
+    detach: run_options.Detach = False,
+    dry_run: run_options.DryRun = False,
+    timeout: TimeoutOption = None,
+    project: ProjectOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Train a script of yours, or a built-in model (--model), and watch it until the end.
+
+    Example: quintile run train.py -w 4 --mode ddp -- --lr 0.1
+    """
+    from quintile.cli import submitting
+    from quintile.sdk import run_config
+
+    submitting.run(
+        submitting.Program(script, tuple(arguments or ()), folder, model),
+        run_config.RunConfig(
+            no_of_workers=workers,
+            summary_save_frequency=summary_every,
+            run_eval=not no_eval,
+            use_gpu=gpu,
+            checkpoint_frequency_in_steps=checkpoint_every,
+            mode=mode,  # type: ignore[arg-type] # the wire model checks it
+            deterministic=deterministic,
+            env=submitting.pairs(env, "--env"),
+        ),
+        submitting.Words(name, dataset, submitting.pairs(settings, "--set"), description),
+        submitting.Manner(project, output, dry_run, detach, rank, timeout),
+    )

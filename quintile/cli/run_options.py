@@ -1,0 +1,47 @@
+"""Options of ``quintile run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ScriptArgument = Annotated[
+    Path | None, typer.Argument(help="Python script; leave it out with --model.")
+]
+Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments of the script, after --.")]
+Workers = Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")]
+ModeOption = Annotated[str, typer.Option("--mode", help="auto, single or ddp.")]
+Model = Annotated[
+    str | None,
+    typer.Option("--model", help="Built-in model: resnet8, resnet18, resnet34, resnet50."),
+]
+Data = Annotated[
+    str | None, typer.Option("--dataset", help="Data, as NAME:VERSION/SPLIT.", metavar="REF")
+]
+NameOption = Annotated[
+    str | None, typer.Option("--name", help="Name; default: made from the script.")
+]
+Settings = Annotated[
+    list[str] | None, typer.Option("--set", help="Hyperparameter.", metavar="NAME=VALUE")
+]
+Env = Annotated[
+    list[str] | None,
+    typer.Option("--env", help="Environment variable of the ranks.", metavar="NAME=VALUE"),
+]
+Folder = Annotated[
+    Path | None,
+    typer.Option("--folder", help="What travels with the script; default: its folder."),
+]
+Description = Annotated[str, typer.Option("--description", help="For people.")]
+CheckpointEvery = Annotated[
+    int, typer.Option("--checkpoint-every", min=1, help="Steps between checkpoints.")
+]
+SummaryEvery = Annotated[int, typer.Option("--summary-every", min=1, help="Steps between metrics.")]
+Gpu = Annotated[bool, typer.Option("--gpu", help="Workers get GPUs.")]
+NoEval = Annotated[bool, typer.Option("--no-eval", help="Skip the evaluation.")]
+Deterministic = Annotated[bool, typer.Option("--deterministic", help="Same seed, same result.")]
+Rank = Annotated[int, typer.Option("--rank", help="Show the log of this rank; -1 = of all.")]
+Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit only; print the name.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print plan and files; run nothing.")]
