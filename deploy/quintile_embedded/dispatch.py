@@ -12,7 +12,7 @@ import fastapi
 from quintile.adapters import http_guard
 
 _LABELING: Final = re.compile(
-    r"/api/v1/(projects/[^/]+/labeling-jobs(/|$)|internal/labeling/)", re.ASCII
+    r"/api/v1/(projects/[^/]+/labeling-jobs(/|$)|internal/labeling/|labeling/)", re.ASCII
 )
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import csv
 import io
-import pathlib
-import tempfile
 from dataclasses import dataclass
 from typing import Final
 
@@ -39,18 +38,14 @@ async def import_images(stage: Stage, step: show.Step) -> datasets.VersionView:
     await importing.ensure_dataset(
         stage.client, PROJECT, DATASET, description="8x8 images of handwritten digits"
     )
-    with tempfile.TemporaryDirectory() as folder:
-        archive = pathlib.Path(folder) / "digits.zip"
-        archive.write_bytes(stage.digits.archive)
-        report = await importing.run(
-            stage.client,
-            PROJECT,
-            DATASET,
-            importing.Plan(
-                sources.FileSource(archive), "zip", labels_from="none", classes=digits.CLASSES
-            ),
-            on_progress=lambda word, done, total: step.update(done, total, word),
-        )
+    source = sources.MemorySource(stage.digits.archive)
+    report = await importing.run(
+        stage.client,
+        PROJECT,
+        DATASET,
+        importing.Plan(source, "zip", labels_from="none", classes=digits.CLASSES),
+        on_progress=lambda word, done, total: step.update(done, total, word),
+    )
     if report.rejected_total or report.version != FIRST_VERSION:
         raise errors.RunFailed(
             f"The import made version {report.version} and left {report.rejected_total} files out.",
@@ -79,6 +74,4 @@ async def draw_split(stage: Stage, step: show.Step) -> datasets.SplitView:
 
 def read_rows(table: bytes) -> list[dict[str, str]]:
     """Return the rows of a CSV answer by column name."""
-    import csv
-
     return list(csv.DictReader(io.StringIO(table.decode())))
