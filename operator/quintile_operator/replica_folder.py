@@ -178,7 +178,11 @@ class Replica:
 def write(folder: pathlib.Path, record: Record) -> Replica:
     """Make the folder, for this user alone, and write its record."""
     folder.parent.mkdir(mode=0o700, exist_ok=True)
-    folder.mkdir(mode=0o700, exist_ok=True)
+    try:
+        folder.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:  # the last replica of an older attempt was forgotten just now
+        folder.parent.mkdir(mode=0o700, exist_ok=True)
+        folder.mkdir(mode=0o700, exist_ok=True)
     _write_json(folder / "replica.json", asdict(record))
     return Replica(folder, record)
 

@@ -355,9 +355,8 @@ def test_a_deletion_under_way_goes_on_after_a_restart(real: ProcessHand) -> None
     pid = real.pid()
     real.executor.delete(UID, grace_s=0.2)
     again = real.restart()
-    waiting.until(lambda: not again.trials())
+    waiting.until(lambda: not again.trials() and not (real.runs / UID).exists())
     assert gone(pid)
-    assert not (real.runs / UID).exists()
 
 
 def test_an_agent_that_was_started_but_not_written_down_is_found(real: ProcessHand) -> None:
