@@ -7,7 +7,7 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e crds openapi docs lock check bench clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e crds openapi horovod docs lock check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ crds: $(STAMP) ## write the CRDs from the models
 
 openapi: $(STAMP) ## write docs/reference/openapi.json
 	$(RUN)/python -m quintile_api.openapi docs/reference/openapi.json
+
+horovod: $(STAMP) ## build the Horovod wheel once and install it (needs g++ and Open MPI)
+	@trainer-image/wheels/horovod.sh $(abspath $(BIN)/python) $${QUINTILE_CACHE:-$$HOME/.cache/quintile}/wheels
 
 docs: $(STAMP) ## write the generated reference pages
 	$(RUN)/python -m quintile.settings docs/reference/settings.md
