@@ -23,6 +23,7 @@ from quintile_trainer import (
     modes,
     optimizing,
     reporter,
+    seeding,
     stopping,
     task,
 )
@@ -188,7 +189,7 @@ class Loop:
         """Do one global step; return this rank's loss sum and the samples of all ranks."""
         step, mode = self._step, self._tools.mode
         # A step's random numbers depend on (seed, step, rank) alone: resuming needs no state.
-        torch.manual_seed(order.mix(self._given.seed, step, mode.rank))
+        seeding.seed_torch(order.mix(self._given.seed, step, mode.rank))
         rate = optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
         for group in self._optimizer.param_groups:
             group["lr"] = rate

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import sys
 import time
 from typing import Any
 
-import numpy as np
 import torch
 
 from quintile_trainer import (
@@ -21,6 +19,7 @@ from quintile_trainer import (
     modes,
     publish,
     reporter,
+    seeding,
     stopping,
     task,
     worker_env,
@@ -69,9 +68,7 @@ def _fix(env: worker_env.WorkerEnv, seed: int, threads: int) -> None:
     deterministic = bool(env.run_spec.get("deterministic"))
     torch.set_num_threads(1 if deterministic else threads)
     torch.use_deterministic_algorithms(deterministic)
-    torch.manual_seed(seed)
-    np.random.seed(seed % 2**32)
-    random.seed(seed)
+    seeding.seed_all(seed)
 
 
 def _mode(env: worker_env.WorkerEnv) -> modes.Mode:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils import data as torch_data
 
-from quintile_trainer import failures
+from quintile_trainer import failures, seeding
 from quintile_trainer.data import augment, images, order
 
 
@@ -125,7 +124,7 @@ class DatasetFeed:
         pairs = []
         for place, item in enumerate(items.tolist()):
             if seeds is not None:
-                _reseed(int(seeds[place]))
+                seeding.seed_all(int(seeds[place]))
             pairs.append(self._dataset[item])
         inputs = torch.stack([_tensor(pair[0]) for pair in pairs])
         targets = torch.stack([_tensor(pair[1]) for pair in pairs])
@@ -153,12 +152,6 @@ def from_user(given: Any, *, split: str) -> Feed:
     if not len(feed):
         raise failures.BadInput(f"input_fn({split!r}) returned no samples")
     return feed
-
-
-def _reseed(seed: int) -> None:
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
 
 
 def _tensor(value: Any) -> torch.Tensor:

@@ -71,6 +71,7 @@ def proof(secret: bytes, side: Literal["caller", "server"], greeting: Greeting, 
         nonce: The server's challenge.
     """
     words = (
+        "quintile-ps",
         side,
         str(greeting.protocol),
         greeting.role,
