@@ -1,0 +1,58 @@
+"""TensorBoard event files: framing, checksums, numbers of every kind, the mark of a restart."""
+
+from __future__ import annotations
+
+import math
+import struct
+from pathlib import Path
+
+import pytest
+
+from quintile_trainer import event_files, reporter
+
+
+def frames(data: bytes) -> list[bytes]:
+    """Return the events of a file; asserts the checksums, as readers do."""
+    found, place = [], 0
+    while place < len(data):
+        head = data[place : place + 8]
+        (length,) = struct.unpack("<Q", head)
+        body = data[place + 12 : place + 12 + length]
+        marks = struct.unpack("<I", data[place + 8 : place + 12])
+        marks += struct.unpack("<I", data[place + 12 + length : place + 16 + length])
+        assert marks == (event_files._masked(head), event_files._masked(body))
+        found.append(body)
+        place += 16 + length
+    return found
+
+
+def test_checksums_are_those_of_the_format() -> None:
+    # CRC-32C of "123456789" is 0xE3069283 (RFC 3720), masked as TFRecord does.
+    crc = 0xE3069283
+    expected = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    assert event_files._masked(b"123456789") == expected
+
+
+def test_a_file_begins_with_its_version(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "events"
+    file = event_files.EventFile(path, time_s=1.0, purge_step=None)
+    file.add({"loss": 0.5}, step=3, time_s=2.0)
+    file.close()
+    first, scalar = frames(path.read_bytes())
+    assert first == b"\x09" + struct.pack("<d", 1.0) + b"\x1a\x0dbrain.Event:2"
+    assert scalar.startswith(b"\x09" + struct.pack("<d", 2.0) + b"\x10\x03")
+    assert scalar.endswith(b"\x0a\x04loss\x15" + struct.pack("<f", 0.5))
+
+
+@pytest.mark.parametrize("step", [-1, 0, 2**40])
+def test_any_step_can_be_written(tmp_path: Path, step: int) -> None:
+    path = tmp_path / "events"
+    file = event_files.EventFile(path, time_s=1.0, purge_step=step)
+    file.add({"a": math.nan}, step=step, time_s=2.0)
+    file.close()
+    assert len(frames(path.read_bytes())) == 3
+
+
+def test_values_that_floats_of_32_bits_do_not_hold_stay_out() -> None:
+    found = reporter.drawable({"a": 1.0, "b": math.inf, "c": -math.inf, "d": 1e300, "e": math.nan})
+    assert sorted(found) == ["a", "e"]
