@@ -99,7 +99,7 @@ class Instance:
             finally:
                 self.loop.stop()
                 self.executor.close()
-                self.catalog.close()
+        self.catalog.close()
         self.stores.database.dispose()
         self.stores.objects.close()
 
@@ -222,6 +222,7 @@ def _api_settings(site: Site) -> settings.ApiSettings:
 def _labeling_dependencies(
     site: Site, stores: Stores, known: catalog.ClientCatalog
 ) -> labeling_app.LabelingDependencies:
+    chosen = _api_settings(site)
     return labeling_app.LabelingDependencies(
         engine_url=site.home.database("labeling"),
         objects=stores.objects,
@@ -231,7 +232,8 @@ def _labeling_dependencies(
         clock=stores.clock,
         verifier=tokens_ed25519.TrialTokenVerifier(stores.signer.public_pem()),
         service_token=site.keys.service_token,
-        settings=_api_settings(site),
+        hosts=frozenset(chosen.allowed_hosts),
+        origins=frozenset(chosen.allowed_origins),
     )
 
 
