@@ -7,7 +7,7 @@ From that follow the bound, the accepted share and the words. ``verify`` re-chec
 
 from quintile.engine.certify.bounds import lower_count, smallest_sample, upper_count
 from quintile.engine.certify.certificate import Certificate, settle, settled_outcome
-from quintile.engine.certify.decide import Issued, certify, verify
+from quintile.engine.certify.decide import Issued, certify, positions, verify
 from quintile.engine.certify.table import RandomRows, ScoreTable
 from quintile.engine.certify.target import Target
 
@@ -19,6 +19,7 @@ __all__ = [
     "Target",
     "certify",
     "lower_count",
+    "positions",
     "settle",
     "settled_outcome",
     "smallest_sample",

@@ -180,8 +180,8 @@ def _choose_precision(scores: table.ScoreTable, goal: target.Target) -> _Choice:
         # Of the population, the part inside the set: counted for a fixed model, else by share.
         size = max(rows, round(population * rows / sample))
         if goal.mode != "crossfit":
-            size = int((_positions(scores) < limit).sum()) - int(
-                (_positions(scores)[scores.trained] < limit).sum()
+            size = int((positions(scores.scores) < limit).sum()) - int(
+                (positions(scores.scores)[scores.trained] < limit).sum()
             )
         upper = bounds.upper_count(size, rows, found, alpha=alpha)
         error = (upper - found) / len(accepted)
@@ -203,19 +203,19 @@ def _accept(
         ranked = open_rows[draws.descending(scores.scores[open_rows])]
         taken = ranked[: math.floor(share * len(ranked) + 1e-9)]
     else:
-        taken = open_rows[_positions(scores)[open_rows] < limit]
+        taken = open_rows[positions(scores.scores)[open_rows] < limit]
     return np.sort(taken[~scores.blocked[taken]]).astype(np.int64)
 
 
-def _positions(scores: table.ScoreTable) -> draws.FloatArray:
-    """Return each item's rank in [0, 1): the share of all items that the model is surer of."""
-    positions = np.empty(len(scores.scores))
-    positions[draws.descending(scores.scores)] = np.arange(len(scores.scores))
-    return positions / len(scores.scores)
+def positions(scores: draws.FloatArray) -> draws.FloatArray:
+    """Return each item's rank in [0, 1) [N]: the share of all items with a higher score."""
+    found = np.empty(len(scores))
+    found[draws.descending(scores)] = np.arange(len(scores))
+    return found / len(scores)
 
 
 def _check_fixed_model(scores: table.ScoreTable) -> None:
-    expected = _positions(scores)[scores.random_index]
+    expected = positions(scores.scores)[scores.random_index]
     if not np.allclose(expected, scores.random_rank, rtol=0, atol=1e-12):
         raise errors.InvalidSpec(
             "The ranks of the sealed items are not those of the final scores; "

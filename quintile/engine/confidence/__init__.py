@@ -5,6 +5,6 @@ a model that never saw their fold's labels says and how that ranks in the pool.
 """
 
 from quintile.engine.confidence.correctness import Correctness
-from quintile.engine.confidence.judging import CrossFit, Judged, cross_fit, judge
+from quintile.engine.confidence.judging import CrossFit, Judged, cross_fit, judge, judge_apart
 
-__all__ = ["Correctness", "CrossFit", "Judged", "cross_fit", "judge"]
+__all__ = ["Correctness", "CrossFit", "Judged", "cross_fit", "judge", "judge_apart"]

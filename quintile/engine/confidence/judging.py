@@ -45,7 +45,28 @@ class CrossFit:
 @threads.single
 def judge(fitted: propagate.Fitted) -> Judged:
     """Return predictions and scores of the pool [N] with all labels."""
-    return _judged(fitted.views(), *_lessons(fitted, without=-1))
+    every = np.ones(len(fitted.known), dtype=np.bool_)
+    return _judged(fitted.views(), *_lessons(fitted, every, without=-1))
+
+
+@threads.single
+def judge_apart(fitted: propagate.Fitted, looked_at: draws.BoolArray) -> tuple[Judged, Judged]:
+    """Return what is said about the pool [N] and, held out, about some labelled rows [M].
+
+    How often the model is right is learned from these rows alone, so that nothing measured on the
+    other labels (the random stratum) shows.
+
+    Args:
+        fitted: The model.
+        looked_at: Labels whose correctness may be looked at, by position [L].
+    """
+    lessons = _lessons(fitted, looked_at, without=-1)
+    pool = _judged(fitted.views(), *lessons)
+    if fitted.n_folds == 0:
+        return pool, _judged(fitted.views().take(draws.no_items()), *lessons)
+    positions, views = fitted.out_of_fold()
+    order = np.argsort(positions, kind="stable")
+    return pool, _judged(views.take(order[looked_at]), *lessons)
 
 
 @threads.single
@@ -59,12 +80,13 @@ def cross_fit(fitted: propagate.Fitted, pool: draws.IntArray) -> CrossFit:
         pool: Rows among which ranks are taken: those without labels [U].
     """
     n_labels = len(fitted.known)
+    every = np.ones(n_labels, dtype=np.bool_)
     predicted = np.zeros(n_labels, dtype=np.int64)
     scores, rank = np.zeros(n_labels), np.zeros(n_labels)
     for fold in range(fitted.n_folds):
         rows = np.flatnonzero(fitted.fold == fold)
         views = fitted.views_without(fold)
-        lessons = _lessons(fitted, without=fold)
+        lessons = _lessons(fitted, every, without=fold)
         own = _judged(views.take(fitted.known.index[rows]), *lessons)
         others = np.sort(_judged(views.take(pool), *lessons).scores)
         surer = len(others) - np.searchsorted(others, own.scores, side="right")
@@ -74,13 +96,18 @@ def cross_fit(fitted: propagate.Fitted, pool: draws.IntArray) -> CrossFit:
 
 
 def _lessons(
-    fitted: propagate.Fitted, *, without: int
+    fitted: propagate.Fitted, looked_at: draws.BoolArray, *, without: int
 ) -> tuple[propagate.Mix, correctness.Correctness]:
-    """Return mix and correctness model from held-out rows, never touching fold ``without``."""
+    """Return mix and correctness from held-out rows, never touching fold ``without``.
+
+    Only the rows of labels ``looked_at`` [L] are judged.
+    """
     if fitted.n_folds - (without >= 0) < 2:
         signs = np.zeros((0, correctness.SIGNS))
         return propagate.Mix(), correctness.fit(signs, np.zeros(0, dtype=np.bool_))
     positions, views = fitted.out_of_fold(without=without)
+    kept = np.flatnonzero(looked_at[positions])
+    positions, views = positions[kept], views.take(kept)
     classes = fitted.known.classes[positions]
     mix = propagate.mix_weight(views, classes)
     probabilities = propagate.mixed(views, mix)

@@ -19,9 +19,11 @@ from quintile.engine import certify, confidence, draws, forecast, propagate, str
 from quintile_trainer.rounds import labels
 
 Arrays = Mapping[str, npt.NDArray[Any]]
+Features = npt.NDArray[np.floating[Any]]
 
 _BATCHES_AHEAD = 3
 _FEWEST_AHEAD = 20
+_NO_PREDICTION = -2
 
 
 @dataclass(frozen=True)
@@ -62,9 +64,7 @@ class _Round:
         return self.manifest.seed * 1000 + self.manifest.number
 
 
-def embed(
-    manifest: tasks.RoundManifest, item_ids: labels.Ids, features: draws.FloatArray
-) -> Outcome:
+def embed(manifest: tasks.RoundManifest, item_ids: labels.Ids, features: Features) -> Outcome:
     """Return the cold-start order of the items outside of R.
 
     Args:
@@ -77,9 +77,7 @@ def embed(
     return Outcome(order=_ids(item_ids, picks.rows), reasons=picks.reasons)
 
 
-def learn(
-    manifest: tasks.RoundManifest, item_ids: labels.Ids, features: draws.FloatArray
-) -> Outcome:
+def learn(manifest: tasks.RoundManifest, item_ids: labels.Ids, features: Features) -> Outcome:
     """Return predictions, what to ask next, and a forecast. Arguments as ``embed``."""
     state = _prepare(manifest, item_ids, features)
     fitted = _fit(state)
@@ -97,9 +95,7 @@ def learn(
     )
 
 
-def finalise(
-    manifest: tasks.RoundManifest, item_ids: labels.Ids, features: draws.FloatArray
-) -> Outcome:
+def finalise(manifest: tasks.RoundManifest, item_ids: labels.Ids, features: Features) -> Outcome:
     """Return the certificate with the items it accepts; uncovered items in order of doubt.
 
     Arguments as ``embed``.
@@ -127,11 +123,9 @@ def finalise(
 STEPS = {"embed": embed, "learn": learn, "finalise": finalise}
 
 
-def _prepare(
-    manifest: tasks.RoundManifest, item_ids: labels.Ids, features: draws.FloatArray
-) -> _Round:
-    features = np.ascontiguousarray(features, dtype=np.float64)
-    space = propagate.build(features, seed=manifest.seed)
+def _prepare(manifest: tasks.RoundManifest, item_ids: labels.Ids, features: Features) -> _Round:
+    wide = np.ascontiguousarray(features, dtype=np.float64)
+    space = propagate.build(wide, seed=manifest.seed)
     return _Round(manifest, item_ids, space, labels.roles(manifest, item_ids))
 
 
@@ -164,11 +158,11 @@ def _outlook(state: _Round, fitted: propagate.Fitted) -> dict[str, Any]:
     manifest, roles = state.manifest, state.roles
     outside = ~np.isin(fitted.known.index, roles.withheld)
     pool, chosen = confidence.judge_apart(fitted, outside)
-    wrong = draws.no_items() if not len(chosen.scores) else fitted.known.classes[outside]
+    answers = fitted.known.classes[outside][: len(chosen.scores)]
     evidence = forecast.Evidence(
         pool=pool.scores[roles.open(len(state.item_ids))],
         chosen=chosen.scores,
-        chosen_wrong=chosen.predicted != wrong,
+        chosen_wrong=chosen.predicted != answers,
     )
     plan = forecast.Plan(
         items=len(state.item_ids),
@@ -210,8 +204,9 @@ def _table(
     blocked[roles.settled[roles.classes < 0]] = True
     teaching = 0 if goal.mode == "crossfit" else labels.teaching_count(state.manifest)
     sample, answers = roles.random[teaching:], roles.random_classes[teaching:]
-    if goal.mode == "crossfit" and fitted is not None and fitted.n_folds:
-        predicted, rank = _held_out(fitted, judged, sample, pool=np.flatnonzero(~human & ~blocked))
+    if goal.mode == "crossfit":
+        pool = np.flatnonzero(~human & ~blocked)
+        predicted, rank = _held_out(fitted, judged, sample, pool=pool)
     else:
         predicted, rank = judged.predicted[sample], certify.positions(judged.scores)[sample]
     return certify.ScoreTable(
@@ -226,13 +221,16 @@ def _table(
 
 
 def _held_out(
-    fitted: propagate.Fitted,
+    fitted: propagate.Fitted | None,
     judged: confidence.Judged,
     sample: draws.IntArray,
     *,
     pool: draws.IntArray,
 ) -> tuple[draws.IntArray, draws.FloatArray]:
     """Return predictions [n] and ranks [n] of R items by models that never saw their labels."""
+    if fitted is None or fitted.n_folds == 0:
+        # Too few labels to hold any out: every answer of R counts as missed.
+        return np.full(len(sample), _NO_PREDICTION), np.ones(len(sample))
     crossed = confidence.cross_fit(fitted, pool)
     # R items without a class taught nothing; the final model itself has not seen them.
     predicted, scores = judged.predicted.copy(), np.sort(judged.scores[pool])
