@@ -100,6 +100,26 @@ def artifact_prefix(trial_uid: str) -> str:
     return f"artifacts/{trial_uid}"
 
 
+def rounds_prefix(job_uid: str) -> str:
+    """Return the key prefix of everything that the rounds of a labeling job read and write."""
+    return f"rounds/{job_uid}"
+
+
 def round_prefix(job_uid: str, number: int) -> str:
     """Return the key prefix of one labeling round: manifest, features, predictions."""
-    return f"rounds/{job_uid}/{number}"
+    return f"{rounds_prefix(job_uid)}/{number}"
+
+
+def round_manifest_key(job_uid: str, number: int) -> str:
+    """Return where the input manifest of a labeling round lies."""
+    return f"{round_prefix(job_uid, number)}/manifest.json"
+
+
+def round_outputs(job_uid: str, number: int, *, attempt: int) -> str:
+    """Return how the keys of everything begin that one attempt hands in for a round."""
+    return f"{round_prefix(job_uid, number)}/{attempt}-"
+
+
+def round_output_key(job_uid: str, number: int, *, attempt: int, token: str, name: str) -> str:
+    """Return where an output of a round lies; ``token`` sets one run of an attempt apart."""
+    return f"{round_outputs(job_uid, number, attempt=attempt)}{token}/{name}"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from quintile.core.meta import Message
+from quintile.core.labeling_job import Share
+from quintile.core.meta import Message, Short, Wire
 
 Purpose = Literal["random", "chosen", "overlap", "uncovered", "adjudicate"]
 
@@ -108,7 +109,7 @@ class Answer(Message):
     slot_id: str
     lease: str
     item_id: str
-    base_revision: int
+    base_revision: int = Field(ge=0, le=2**31 - 1)
     payload: Payload
     seconds: float = 0.0
     via: Literal["keyboard", "mouse", "grid", "api", "simulate"] = "api"
@@ -163,7 +164,13 @@ class RoundView(Message):
 
 
 class CertificateView(Message):
-    """The certificate of a job, with everything needed to check it again."""
+    """The certificate of a job, with everything needed to check it again.
+
+    ``uncovered``: items that have no label of people and that the certificate does not cover.
+    ``seed`` and ``salt`` open the commitment ``seed_sha256``. ``document`` is the engine's own
+    (``certify.Certificate.read``); the fields beside it follow from it and from what people did
+    since: with ``stale``, an answer of the random items has changed after the look.
+    """
 
     id: str
     outcome: str
@@ -184,6 +191,8 @@ class CertificateView(Message):
     uncovered: int
     stale: bool
     seed_sha256: str
+    seed: int
+    salt: str
     engine_version: str
     manifest_key: str
     manifest_sha256: str
@@ -191,25 +200,46 @@ class CertificateView(Message):
     scores_sha256: str
     created: str
     lines: list[str]
+    document: dict[str, Any]
 
 
 class JobStats(Message):
     """Numbers of a job for people.
 
     ``human`` items have a decision of a person, ``decisions`` counts every answer that was stored
-    (second opinions and corrections too), ``human_fraction`` is human / items.
+    (second opinions and corrections too), ``human_fraction`` is human / items. ``spent`` of
+    ``budget`` answers are used: those that count now, so that a correction costs nothing.
+    ``problem`` says what holds the job up, empty if nothing does.
     """
 
     items: int
     state: str
+    round: int
+    random_items: int
+    random_settled: int
     human: int
     decisions: int
+    spent: int
+    budget: int
     auto: int
     uncovered: int
     human_fraction: float
     seconds_p50: float | None
     by_author: dict[str, int]
     by_class: dict[str, int]
+    problem: str = ""
+
+
+class CurvePoint(Message):
+    """What people had answered when a round closed, and what the round expected to cover."""
+
+    round: int
+    step: str
+    human_labels: int
+    human_label_fraction: float
+    coverage: float | None
+    coverage_low: float | None
+    coverage_high: float | None
 
 
 class JobItemView(Message):
@@ -247,6 +277,37 @@ class WhyView(Message):
     label: str | None
     source: str
     steps: list[WhyStep]
+
+
+class BudgetPatch(Wire):
+    """Parts of a job's budget to change (camelCase, as in the spec)."""
+
+    max_human_labels: Share | None = None
+    max_rounds: Annotated[int, Field(ge=1, le=100)] | None = None
+    max_chosen: Share | None = None
+
+
+class JobPatch(Message):
+    """Body of PATCH labeling-jobs: the only fields of a job that may change.
+
+    ``labels`` is the whole new list; it begins with the old one.
+    """
+
+    budget: BudgetPatch | None = None
+    labels: list[Short] | None = Field(default=None, max_length=1000)
+
+
+class RoundOpen(Message):
+    """A worker begins a round: which attempt of its trial it is."""
+
+    attempt: int = Field(ge=1)
+
+
+class RoundAck(Message):
+    """The outputs of a round are stored; ``repeated``: they were before."""
+
+    number: int
+    repeated: bool
 
 
 class RoundResult(Message):
