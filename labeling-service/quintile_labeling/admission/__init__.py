@@ -1,0 +1,1 @@
+"""Taking in labeling jobs: whether they can ever succeed, and what their changes mean."""

@@ -1,0 +1,1 @@
+"""What people answer: judging, saving, undoing, and the projection of it."""

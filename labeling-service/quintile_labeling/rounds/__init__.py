@@ -1,0 +1,1 @@
+"""Rounds: when they open and close, what goes in, what comes back."""

@@ -1,0 +1,1 @@
+"""HTTP routes of the labeling service, by who calls them."""

@@ -1,0 +1,1 @@
+"""Background work: importing items, storing manifests, exporting, tidying up."""
