@@ -7,6 +7,8 @@ const LOW = 8;
 const WAIT_S = 20;
 const RENEW_MS = 60_000;
 const RETRY_MS = 2000;
+const SOON_MS = 50;
+const PASSING = new Set(["Importing", "RoundRunning", "OthersWork", "SecondOpinion"]); // the server waits on these
 const LEASES_PER_CALL = 25;
 
 function clientName() {
@@ -66,8 +68,7 @@ export class TaskQueue {
       const found = await post(`${this.path}/tasks/next${wait}`, body, { signal: this.stop.signal });
       this.fresh = false;
       this.take(found);
-      // "Waiting" calls block on the server; anything else asks again only when tasks run low.
-      if (!found.tasks.length) again = found.waiting === "Finished" ? 5000 : 50;
+      if (!found.tasks.length) again = PASSING.has(found.waiting) ? SOON_MS : RETRY_MS;
     } catch (error) {
       if (error.name === "AbortError") return;
       if (!(error instanceof Problem)) throw error;

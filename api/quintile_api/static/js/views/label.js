@@ -58,6 +58,7 @@ class Screen {
     this.shownAt = 0;
     this.shown = null;
     this.pressed = null;
+    this.undoing = false;
     this.note = "";
     this.saving = { waiting: 0, offline: false };
     this.journal = new Journal(path, {
@@ -137,22 +138,27 @@ class Screen {
   }
 
   async undo() {
-    const last = this.done.pop();
+    const last = this.undoing ? null : this.done.pop();
     if (!last) return;
-    this.count -= 1;
     if (this.journal.cancel(last.clientId)) {
+      this.count -= 1;
       this.queue.putBack(last.task);
       return;
     }
+    this.undoing = true;
     try {
       await this.journal.settled();
       const result = await post(`${this.path}/annotations/undo`, { client_id: crypto.randomUUID(), item_id: last.task.item_id });
       this.note = "";
+      this.count -= 1;
       this.queue.putBack({ ...last.task, base_revision: result.revision });
+      say("undone");
     } catch (error) {
       if (!(error instanceof Problem)) throw error;
       this.note = `That answer stays: ${error.message}`;
       this.draw();
+    } finally {
+      this.undoing = false;
     }
   }
 
