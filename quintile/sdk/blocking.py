@@ -67,7 +67,7 @@ def connect(
     return use(Session(configuration.find(url=url, token=token, project=project)))
 
 
-def use(session: Session) -> Session:
+def use(session: Session | None) -> Session | None:
     """Use this session from now on."""
     global _current
     with _lock:

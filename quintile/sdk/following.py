@@ -107,14 +107,14 @@ def shower(shown: progress.Progress) -> OnTrial:
 
     def show(trial: experiment.Trial) -> None:
         nonlocal before
+        if trial.status is not None:
+            done = trial.status.progress
+            shown.update(done.step, done.total_steps, metric_words(done))
         now = phase(trial)
         if now != before:
             why = trial.status.message if trial.status is not None else ""
             shown.say(f"{trial.metadata.name}: {now}" + (f" ({why})" if why else ""))
             before = now
-        if trial.status is not None:
-            done = trial.status.progress
-            shown.update(done.step, done.total_steps, metric_words(done))
 
     return show
 

@@ -32,7 +32,8 @@ class Progress:
         if _is_live():
             self._draw(done, total, words)
             return
-        line = f"{self._title}: {done:,}/{total:,} {words}" if total else f"{self._title}: {words}"
+        told = f"{done:,}/{total:,} {words}" if total else words
+        line = f"{self._title}: {told}" if told else self._said
         now_s = time.monotonic()
         if line != self._said and now_s - self._said_s >= LINE_EVERY_S:
             sys.stderr.write(f"{line.rstrip()}\n")
