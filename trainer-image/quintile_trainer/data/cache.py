@@ -109,7 +109,9 @@ def _persist(url: str, take: _Take) -> None:
         if left:
             time.sleep(pause_s * random.uniform(0.5, 1.0))
             pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
-    raise failures.Broken(f"{url.partition('?')[0]} could not be read: {problem}")
+    place, _, signature = url.partition("?")
+    said = problem.replace(signature, "...") if signature else problem
+    raise failures.Broken(f"{place} could not be read: {said}")
 
 
 def _digest(path: Path) -> str:
