@@ -7,6 +7,7 @@ are compared with the truth. So each point is exact: these labels, this model.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import uuid
 from typing import Any, Final
@@ -24,7 +25,7 @@ LOOSE_ERROR: Final = "0.25"
 """The least that 11 random labels could certify; this job is not about certificates."""
 
 LEASES: Final = 25
-WAIT_S: Final = 20.0
+POLL_S: Final = 0.1
 DEADLINE_S: Final = 300.0
 
 
@@ -62,40 +63,40 @@ async def draw(stage: data.Stage, step: show.Step) -> list[report.CurvePoint]:
         points.append(report.CurvePoint(human / len(rows), right / len(rows)))
         words = f"{points[-1].accuracy:.2%} right at {points[-1].human_label_fraction:.1%}"
         step.update(number, ROUNDS, words)
-    await stage.client.labeling.suspend(data.PROJECT, JOB)
+    with contextlib.suppress(errors.Conflict):  # it may have ended by itself
+        await stage.client.labeling.suspend(data.PROJECT, JOB)
     return points
 
 
 async def _answer_round(stage: data.Stage, number: int) -> int:
     """Answer until round ``number`` closes; return how many images people labelled by then."""
     calls = stage.client.labeling
+    wanted = tasks.NextRequest(count=LEASES, client="demo")
     deadline = time.monotonic() + DEADLINE_S
-    while True:
-        wanted = tasks.NextRequest(count=LEASES, client="demo")
-        served = await calls.next_tasks(data.PROJECT, JOB, wanted, wait_s=WAIT_S)
+    # An answer that completes a round closes it at once, so no task of the next one is taken.
+    while not await _is(stage, number, ("closed", "ingested")):
+        served = await calls.next_tasks(data.PROJECT, JOB, wanted)
         if served.tasks:
             answers = [_answer(stage, task) for task in served.tasks]
             await calls.annotate(data.PROJECT, JOB, answers)
-        elif await _closed(stage, number):
-            return (await calls.stats(data.PROJECT, JOB)).human
         elif time.monotonic() > deadline:
             raise _late(number)
-
-
-async def _closed(stage: data.Stage, number: int) -> bool:
-    rounds = await stage.client.labeling.rounds(data.PROJECT, JOB)
-    return any(one.number == number and one.state in ("closed", "ingested") for one in rounds)
+        else:
+            await asyncio.sleep(POLL_S)
+    return (await calls.stats(data.PROJECT, JOB)).human
 
 
 async def _await_round(stage: data.Stage, number: int) -> None:
     deadline = time.monotonic() + DEADLINE_S
-    while True:
-        rounds = await stage.client.labeling.rounds(data.PROJECT, JOB)
-        if any(one.number == number and one.state == "ingested" for one in rounds):
-            return
+    while not await _is(stage, number, ("ingested",)):
         if time.monotonic() > deadline:
             raise _late(number)
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(POLL_S)
+
+
+async def _is(stage: data.Stage, number: int, states: tuple[str, ...]) -> bool:
+    rounds = await stage.client.labeling.rounds(data.PROJECT, JOB)
+    return any(one.number == number and one.state in states for one in rounds)
 
 
 def _answer(stage: data.Stage, task: tasks.Task) -> tasks.Answer:
