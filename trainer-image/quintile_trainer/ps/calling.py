@@ -19,7 +19,11 @@ RETRY_S = 0.05
 
 
 def call(
-    address: tuple[str, int], secret: bytes, greeting: handshake.Greeting, *, server: int,
+    address: tuple[str, int],
+    secret: bytes,
+    greeting: handshake.Greeting,
+    *,
+    server: int,
     deadline: float,
 ) -> endpoint.Endpoint:
     """Return a connection to a server that welcomed us.
@@ -78,9 +82,7 @@ def answer(
             return header, payload
 
 
-def ask(
-    end: endpoint.Endpoint, frame: tuple[bytes, bytes], deadline: float, *, where: str
-) -> Any:
+def ask(end: endpoint.Endpoint, frame: tuple[bytes, bytes], deadline: float, *, where: str) -> Any:
     """Send a frame of JSON and return the JSON of the answer. Raises as ``answer``."""
     end.send(*frame)
     _header, payload = answer(end, deadline, where=where)
@@ -98,7 +100,11 @@ def complaint(header: frames.Header, payload: memoryview | None, where: str) -> 
 
 
 def _greet(
-    end: endpoint.Endpoint, secret: bytes, greeting: handshake.Greeting, *, server: int,
+    end: endpoint.Endpoint,
+    secret: bytes,
+    greeting: handshake.Greeting,
+    *,
+    server: int,
     deadline: float,
 ) -> None:
     where = f"parameter server {server}"

@@ -54,7 +54,7 @@ class Cutting:
         else:
             limits = targets = work.begun
         self._work.cut = clocks.Cut(limits)
-        peer.send_text(frames.CUT_OPEN, list(targets))
+        peer.send_text(frames.CUT_OPEN, list(targets), step=header.step)
         return self._work.advance()
 
     def name(self, peer: peers.Peer, document: Any) -> list[updates.Push]:
@@ -87,8 +87,8 @@ class Cutting:
             chunk=header.chunk,
             length=len(payload),
             version=header.version,
-            step=copy.steps,
-            lease=int(copy.fresh),
+            step=header.step,
+            lease=copy.steps << 1 | copy.fresh,
         )
         peer.send(answer.pack(), payload)
 

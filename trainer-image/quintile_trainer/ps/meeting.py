@@ -42,7 +42,7 @@ class Meeting:
         else:
             self._asking.append(peer)
 
-    def setup(self, peer: peers.Peer, document: Any) -> None:
+    def setup(self, document: Any) -> None:
         """Take the job from worker 0; saying it again changes nothing."""
         found = job.parse(document)
         if found.plan.servers != self._team.servers:
@@ -106,9 +106,7 @@ class Meeting:
         servers = [f"parameter server {n}" for n in self._missing_servers()]
         workers = [f"worker {n}" for n in range(self._team.workers) if n not in arrived]
         missing = ", ".join(servers + workers) or "the start of worker 0"
-        raise failures.PeerLost(
-            f"parameter server {self._server} waited {limit:g} s for {missing}"
-        )
+        raise failures.PeerLost(f"parameter server {self._server} waited {limit:g} s for {missing}")
 
     def _missing_servers(self) -> list[int]:
         if self._server != 0:

@@ -65,9 +65,7 @@ class Service:
             raise peers.Malformed(f"it announced {header.length} bytes; the limit is {limit}")
         return memoryview(bytearray(header.length))
 
-    def on_frame(
-        self, peer: peers.Peer, header: frames.Header, payload: memoryview | None
-    ) -> None:
+    def on_frame(self, peer: peers.Peer, header: frames.Header, payload: memoryview | None) -> None:
         """Act on a whole frame.
 
         Raises:
@@ -208,7 +206,7 @@ class Service:
         elif peer.number != 0:
             raise peers.Malformed(f"only worker 0 may send a frame of kind {kind}")
         elif kind == frames.SETUP:
-            self._meeting.setup(peer, peers.read_json(payload))
+            self._meeting.setup(peers.read_json(payload))
             peer.acknowledge(header)
         elif kind == frames.LOAD:
             self._meeting.loaded(peer, header)
