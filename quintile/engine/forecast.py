@@ -18,7 +18,7 @@ from quintile.engine.certify import bounds
 
 SIMULATIONS = 200
 _WORTHWHILE = 0.5
-_WIDER = (1.25, 1.5, 2.0, 3.0, 5.0, 8.0)
+_WIDER = (1.25, 1.5, 2.0, 3.0, 5.0)
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,15 @@ PRECISION_LEVELS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 """Nested accepted shares that a precision certificate tests, each at a sixth of a."""
 
 
-def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
-    """Return the largest K with P(Hypergeom(population, K, sample) <= bad) > alpha.
+# More than the rounding of log-gammas for a million items.
+_TIE = 1e-7
 
-    With probability at least 1 - alpha the pool holds at most K bad items.
+
+def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
+    """Return the largest K with P(Hypergeom(population, K, sample) <= bad) >= alpha.
+
+    With probability at least 1 - alpha the pool holds at most K bad items. A K on the very edge
+    counts as possible, so that rounding can only widen the bound.
 
     Args:
         population: Items in the pool (N).
@@ -27,10 +32,11 @@ def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
         alpha: Probability of being wrong, between 0 and 1.
     """
     _check(population, sample, bad)
+    edge = alpha * (1 - _TIE)
     low, high = bad, population - sample + bad
     while low < high:
         middle = (low + high + 1) // 2
-        if at_most(bad, population=population, marked=middle, sample=sample) > alpha:
+        if at_most(bad, population=population, marked=middle, sample=sample) >= edge:
             low = middle
         else:
             high = middle - 1
@@ -38,12 +44,13 @@ def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
 
 
 def lower_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
-    """Return the smallest K with P(Hypergeom(population, K, sample) >= bad) > alpha."""
+    """Return the smallest K with P(Hypergeom(population, K, sample) >= bad) >= alpha."""
     _check(population, sample, bad)
+    edge = alpha * (1 - _TIE)
     low, high = bad, population - sample + bad
     while low < high:
         middle = (low + high) // 2
-        if at_least(bad, population=population, marked=middle, sample=sample) > alpha:
+        if at_least(bad, population=population, marked=middle, sample=sample) >= edge:
             high = middle
         else:
             low = middle + 1

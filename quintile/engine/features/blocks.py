@@ -1,7 +1,7 @@
 """Raw feature blocks of drawn canvases: pixels, gradient histograms, colour, patch codes.
 
 Called by ``features.pipeline``. Each block maps [n, side, side, 3] to [n, width] float32 and
-depends on nothing but the canvas (and the patch dictionary), so that chunks can be cut anywhere.
+depends on nothing but the canvas (and the patch dictionary), so that chunks may differ.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 from quintile.core import errors
 from quintile.engine import draws, threads
@@ -117,10 +118,9 @@ def whiten(
     rows = raw[np.sort(order)].astype(np.float64)
     mean = rows.mean(axis=0)
     rows -= mean
-    values, vectors = np.linalg.eigh(rows.T @ rows / len(rows))
-    values, vectors = values[::-1], vectors[:, ::-1]
     limit = max(1, min(components, n_items - 1, raw.shape[1]))
-    kept = int(np.clip((values > 1e-9 * max(values[0], 1e-12)).sum(), 1, limit))
+    values, vectors = _principal(rows, limit)
+    kept = max(1, int((values > 1e-9 * max(values[0], 1e-12)).sum()))
     vectors, values = vectors[:, :kept], np.clip(values[:kept], 1e-12, None)
     # The sign of an eigenvector is free; the largest entry decides it.
     largest = np.abs(vectors).argmax(axis=0)
@@ -131,6 +131,22 @@ def whiten(
         found[start : start + 4096] = (raw[start : start + 4096] - mean) @ projection
     norm = np.sqrt((found**2).sum(axis=1).mean())
     return found / norm if norm > 1e-9 else np.zeros_like(found)
+
+
+def _principal(rows: draws.FloatArray, count: int) -> tuple[draws.FloatArray, draws.FloatArray]:
+    """Return the largest variances [k] and their unit directions [R, k] of centred rows [n, R]."""
+    n_rows, width = rows.shape
+    if n_rows >= width:
+        found = (width - count, width - 1)
+        values, vectors = linalg.eigh(rows.T @ rows / n_rows, subset_by_index=found)
+        return values[::-1], vectors[:, ::-1]
+    # Fewer rows than columns: the same from the smaller matrix of inner products.
+    count = min(count, n_rows)
+    found = (n_rows - count, n_rows - 1)
+    values, left = linalg.eigh(rows @ rows.T / n_rows, subset_by_index=found)
+    values, vectors = values[::-1], rows.T @ left[:, ::-1]
+    length = np.sqrt((vectors**2).sum(axis=0))
+    return values, vectors / np.where(length > 1e-12, length, 1.0)
 
 
 def describe(images: Sequence[canvas.Image], *, seed: int = 0) -> draws.FloatArray:
