@@ -102,7 +102,7 @@ def _rows(item_ids: Ids, wanted: Sequence[str]) -> draws.IntArray:
     absent = item_ids[places] != asked
     if absent.any():
         raise errors.InvalidSpec(
-            f"The pool has no item {asked[absent][0]!r} ({int(absent.sum())} such items).",
+            f"The pool has no item '{asked[absent][0]}' ({int(absent.sum())} such items).",
             hint="The manifest must belong to the dataset version of the job.",
         )
     return places.astype(np.int64)
