@@ -108,17 +108,37 @@ def settled_outcome(certificate: Certificate, *, uncovered_left: int) -> Outcome
 
 
 def sentences(
-    *, guarantee: str, mode: str, words: str, confidence: float, error: float | None
+    *,
+    guarantee: str,
+    mode: str,
+    words: str,
+    confidence: float,
+    error: float | None,
+    measured: tuple[float, float, float] | None = None,
 ) -> tuple[str, ...]:
-    """Return the lines of a certificate; ``error`` None means nothing could be certified."""
+    """Return the lines that people read: machine part, human part.
+
+    Args:
+        guarantee: ``dataset`` or ``precision``.
+        mode: Mode of the certificate.
+        words: How exact that is.
+        confidence: 1 - a.
+        error: The bound; None when there is none, and then the word certified never appears.
+        measured: Error with nothing rejected, as (low, estimate, high), told when there is no bound.
+    """
+    human = "Human part: not measured; no random item was answered twice, blind."
     if error is None:
-        return (
-            "Nothing is certified: the random items do not show the target error.",
-            "Human part: not measured; no random item was answered twice, blind.",
-        )
+        machine = "The random items do not show that the target error is met."
+        if measured is not None:
+            low, middle, high = (f"{100 * share:.1f}" for share in measured)
+            machine += (
+                f" Labelling everything, the machine errs in {middle} % of rows ({low} to {high} % "
+                f"with {100 * confidence:g} % confidence)."
+            )
+        return machine, human
     among = "all rows" if guarantee == "dataset" else "the rows that the machine labelled"
     return (
         f"With {100 * confidence:g} % confidence at most {100 * error:.2f} % of {among} differ "
         f"from what the people of this job would answer ({mode}: {words}).",
-        "Human part: not measured; no random item was answered twice, blind.",
+        human,
     )

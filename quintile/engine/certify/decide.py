@@ -90,6 +90,7 @@ def certify(
             words=words,
             confidence=goal.confidence,
             error=error,
+            measured=(low, middle, high),
         ),
     )
     return Issued(issued, chosen.accepted if holds else draws.no_items())

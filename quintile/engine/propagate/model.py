@@ -16,6 +16,9 @@ from quintile.engine import draws, threads
 from quintile.engine.propagate import graph, head, space
 
 FOLDS = 20
+FEWEST_FOLDS = 5
+_CELLS = 200_000_000
+"""Largest number of values (folds x N x C) kept; very large pools get fewer folds."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +127,9 @@ class Fitted:
 
 
 @threads.single
-def fit(pool: space.Space, known: Known, *, seed: int, folds: int = FOLDS) -> Fitted:
+def fit(pool: space.Space, known: Known, *, seed: int) -> Fitted:
     """Return the model of ``pool`` after learning from ``known`` (at least one label)."""
-    n_folds = min(folds, len(known) // 2)
-    n_folds = n_folds if n_folds >= 2 else 0
+    n_folds = _fold_count(len(known), len(pool.features) * known.n_classes)
     dealt = draws.generator(seed, "folds").permutation(len(known)) % max(n_folds, 1)
     machine = head.fit(pool.features, known.index, _centred(known), scale=pool.scale, seed=seed)
     weights = [machine.weights]
@@ -143,6 +145,12 @@ def fit(pool: space.Space, known: Known, *, seed: int, folds: int = FOLDS) -> Fi
         values=np.ascontiguousarray(values) + 1.0 / known.n_classes,
         arrived=_arrived(pool, known, dealt, max(n_folds, 1)),
     )
+
+
+def _fold_count(n_labels: int, cells: int) -> int:
+    """Return how many folds fit; 0 when there are too few labels to hold any out."""
+    bounded = min(FOLDS, max(FEWEST_FOLDS, _CELLS // cells), n_labels // 2)
+    return bounded if bounded >= 2 else 0
 
 
 def _centred(known: Known) -> draws.FloatArray:
