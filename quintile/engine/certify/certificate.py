@@ -124,7 +124,7 @@ def sentences(
         words: How exact that is.
         confidence: 1 - a.
         error: The bound; None when there is none, and then the word certified never appears.
-        measured: Error with nothing rejected, as (low, estimate, high), told when there is no bound.
+        measured: Error with nothing rejected (low, estimate, high), told when there is no bound.
     """
     human = "Human part: not measured; no random item was answered twice, blind."
     if error is None:
