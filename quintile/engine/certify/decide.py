@@ -45,12 +45,7 @@ def certify(
     Raises:
         InvalidSpec: More looks than declared.
     """
-    if not 1 <= look <= goal.max_looks:
-        raise errors.InvalidSpec(
-            f"Look {look} at the random items exceeds the {goal.max_looks} declared.",
-            hint="Declare more looks before round 1; a spent look cannot be taken back.",
-            field="spec.target.looks",
-        )
+    _check_look(look, goal)
     chosen = _choose(scores, goal)
     n_items = len(scores.scores)
     sample = len(scores.random_index)
@@ -94,6 +89,15 @@ def certify(
         ),
     )
     return Issued(issued, chosen.accepted if holds else draws.no_items())
+
+
+def _check_look(look: int, goal: target.Target) -> None:
+    if not 1 <= look <= goal.max_looks:
+        raise errors.InvalidSpec(
+            f"Look {look} at the random items exceeds the {goal.max_looks} declared.",
+            hint="Declare more looks before round 1; a spent look cannot be taken back.",
+            field="spec.target.looks",
+        )
 
 
 def measured(scores: table.ScoreTable, *, alpha: float) -> tuple[float, float, float]:
