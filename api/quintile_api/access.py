@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Annotated
 
@@ -56,7 +57,11 @@ def _by_token(ctx: context.Context, token: str, now_s: float) -> identity.Identi
         )
     found, stale = known
     if stale:
-        with ctx.database.write() as session:
+        # When a token was last used is not worth refusing a request for: a full disk can be read.
+        with (
+            contextlib.suppress(errors.Unavailable, errors.StoreFull),
+            ctx.database.write() as session,
+        ):
             repository.touch_api_token(session, token, now_s=now_s)
     return found
 

@@ -137,8 +137,13 @@ def build(site: Site) -> Instance:
     """Open the stores, migrate the databases, make all parts. Nothing runs yet.
 
     Raises:
-        QuintileError: A database or key cannot be used.
+        QuintileError: A database or key cannot be used, or the disk is full.
     """
+    with sql.translated():
+        return _build(site)
+
+
+def _build(site: Site) -> Instance:
     stores = _open_stores(site)
     api = api_app.create_app(_api_dependencies(site, stores))
     context = api.state.context

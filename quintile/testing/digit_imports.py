@@ -21,10 +21,10 @@ def truth(items: int) -> dict[str, str]:
 
 
 async def import_digits(
-    client: clients.AsyncClient, *, items: int, labelled: bool
+    client: clients.AsyncClient, *, items: int, labelled: bool, dataset: str = DATASET
 ) -> datasets.ImportView:
-    """Make version 1 of dataset ``digits`` from the first ``items`` digits."""
-    await importing.ensure_dataset(client, PROJECT, DATASET)
+    """Make the first version of a dataset from the first ``items`` digits."""
+    await importing.ensure_dataset(client, PROJECT, dataset)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for place, (data, digit) in enumerate(digits.pngs()[:items]):
@@ -35,7 +35,7 @@ async def import_digits(
         labels_from="folders" if labelled else "none",
         classes=digits.CLASSES,
     )
-    return await importing.run(client, PROJECT, DATASET, plan)
+    return await importing.run(client, PROJECT, dataset, plan)
 
 
 def _name(place: int) -> str:

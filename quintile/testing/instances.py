@@ -98,8 +98,14 @@ class Instance:
         """End the server and every process that the home started. Idempotent."""
         if self._process is not None and self._process.poll() is None:
             self.kill()
-        for pid in self.agents():
+        self.kill_agents()
+
+    def kill_agents(self, of: str = "") -> int:
+        """Kill agents as a crash of their machine would; return how many. Ranks die with them."""
+        found = self.agents(of)
+        for pid in found:
             _kill_group(pid)
+        return len(found)
 
     def client(self) -> clients.AsyncClient:
         """Return a client; close it with ``async with``."""
@@ -111,10 +117,10 @@ class Instance:
         url = f"{self.url}/api/v1{path}"
         return httpx.request(method, url, headers=headers, timeout=60, trust_env=False, **of)
 
-    def agents(self) -> list[int]:
-        """Return the process ids of agents of this home that live now."""
+    def agents(self, of: str = "") -> list[int]:
+        """Return the process ids of agents that live now, of replicas whose name begins so."""
         found = []
-        for path in self.home.glob("runs/*/*/identity.json"):
+        for path in self.home.glob(f"runs/*/{of}*/identity.json"):
             pid = int(json.loads(path.read_bytes())["pid"])
             if _runs_in(pid, path.parent):
                 found.append(pid)

@@ -38,7 +38,7 @@ function jobCommand(datasets) {
 
 function runCommand(datasets) {
   const found = datasets[0];
-  return `quintile run --dataset ${found?.name ?? "parts"}:${found?.newest_version || 1} --workers 2 my-first-run`;
+  return `quintile run --model resnet8 --dataset ${found?.name ?? "parts"}:${found?.newest_version || 1} --workers 2 --name my-first-run`;
 }
 
 function create(what, text) {
