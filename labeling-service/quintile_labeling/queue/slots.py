@@ -70,11 +70,17 @@ def open_batch(
 
 
 def open_uncovered(
-    session: orm.Session, job: tables.Job, spec: labeling_job.LabelingJobSpec, *, limit: int
+    session: orm.Session,
+    job: tables.Job,
+    spec: labeling_job.LabelingJobSpec,
+    *,
+    order: Sequence[tuple[str, str]],
+    limit: int,
 ) -> None:
     """Make slots for at most ``limit`` items that neither certificate nor people cover.
 
-    Items of R beyond the certificate's prefix are like any other from now on.
+    Items of R beyond the certificate's prefix are like any other from now on. ``order``: ranked
+    (item id, reason), what the machine doubts most first; others follow.
     """
     query = (
         sa.select(tables.Item.item_id)
@@ -84,10 +90,12 @@ def open_uncovered(
             ~_answered(tables.Item.item_id, job),
         )
         .order_by(tables.Item.ordinal)
-        .limit(max(0, limit))
     )
-    left = [(item_id, "not covered by the certificate") for item_id in session.scalars(query)]
-    _merge(session, _rows(job, spec, "uncovered", left, number=0))
+    left = dict.fromkeys(session.scalars(query), "not covered by the certificate")
+    ranked = [(item_id, why) for item_id, why in order if item_id in left]
+    known = {item_id for item_id, _ in ranked}
+    wanted = [*ranked, *((item_id, why) for item_id, why in left.items() if item_id not in known)]
+    _merge(session, _rows(job, spec, "uncovered", wanted[: max(0, limit)], number=0))
 
 
 def withdraw_chosen(session: orm.Session, job: tables.Job) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import sqlalchemy as sa
 from sqlalchemy import orm
 
 from quintile.core import cycle, labeling_job
@@ -47,7 +48,11 @@ def advance(ctx: context.Context, session: orm.Session, job: tables.Job) -> None
 
 def cover(session: orm.Session, job: tables.Job, spec: labeling_job.LabelingJobSpec) -> None:
     """Ask people for what the certificate leaves open, as far as the budget goes."""
-    slots.open_uncovered(session, job, spec, limit=job.decision_limit - job.spent)
+    query = sa.select(tables.Round).where(
+        tables.Round.job_id == job.id, tables.Round.step == "finalise"
+    )
+    order = manifests.ranked(session.scalars(query).one())
+    slots.open_uncovered(session, job, spec, order=order, limit=job.decision_limit - job.spent)
 
 
 def _open(

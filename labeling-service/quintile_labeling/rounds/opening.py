@@ -14,7 +14,7 @@ from quintile_labeling.rounds import access
 
 URL_TTL_S: Final = 24 * 3600
 _OUTPUTS: Final = {
-    "embed": ("features.npy", "predictions.npz"),
+    "embed": ("features.npz", "predictions.npz"),
     "learn": ("predictions.npz",),
     "finalise": ("predictions.npz", "scores.npz"),
 }

@@ -50,7 +50,8 @@ def check(
     if result.step == "embed":
         read.check_stored(result.features_key, what="features")
     records = None
-    if result.predictions_key or result.step != "embed":
+    # Before anybody gave a class there is nothing to learn from; later steps must predict.
+    if result.predictions_key or result.step == "finalise":
         data = read(result.predictions_key, result.predictions_sha256, what="predictions")
         records = predictions.parse(data, item_ids=item_ids, classes=classes)
     certificate = None
