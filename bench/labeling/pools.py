@@ -33,13 +33,23 @@ class Pool:
         return len(self.truth)
 
 
-def digits(*, seed: int = 0) -> Pool:
-    """Return the 1,797 handwritten digits that ship with scikit-learn."""
+def digits(*, copies: float = 0.0, seed: int = 0) -> Pool:
+    """Return the 1,797 handwritten digits that ship with scikit-learn.
+
+    ``copies`` adds this share of them once more, each pixel changed by a few grey levels.
+    """
     from sklearn import datasets
 
     found = datasets.load_digits()
     images = [np.round(image / 16 * 255).astype(np.uint8) for image in found.images]
-    return _pool("digits", images, found.target, tuple("0123456789"), seed=seed)
+    truth = np.asarray(found.target)
+    if copies:
+        draw = np.random.default_rng(seed)
+        again = draw.permutation(len(images))[: round(copies * len(images))]
+        noisy = [images[row] + draw.normal(0, 4, images[row].shape) for row in again]
+        images += [np.clip(image, 0, 255).astype(np.uint8) for image in noisy]
+        truth = np.concatenate([truth, truth[again]])
+    return _pool("digits", images, truth, tuple("0123456789"), seed=seed)
 
 
 def fashion(folder: Path, *, size: int, seed: int = 0, part: str = "train") -> Pool:

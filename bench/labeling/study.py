@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,49 @@ from scipy import stats
 
 from quintile.engine import certify
 
-ERRORS = (0.01, 0.02, 0.05)
-MODES = ("crossfit", "strict")
+
+@dataclass(frozen=True)
+class Cell:
+    """One kind of job, played with many seeds.
+
+    ``noise`` is the share of wrong answers of people; what they answer is the reference.
+    ``copies`` is the share of items that have a near-duplicate.
+    """
+
+    mode: str
+    error: float
+    noise: float = 0.0
+    copies: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """Return what ``--cell`` takes, as crossfit-0.02."""
+        extras = [f"noise-{self.noise:g}"] * bool(self.noise)
+        extras += [f"copies-{self.copies:g}"] * bool(self.copies)
+        return "-".join([self.mode, f"{self.error:g}", *extras])
+
+
+CELLS = (
+    *(Cell("crossfit", error) for error in (0.01, 0.02, 0.05)),
+    *(Cell("strict", error) for error in (0.01, 0.02, 0.05)),
+    Cell("crossfit", 0.02, copies=0.2),
+    Cell("crossfit", 0.05, noise=0.02),
+)
 
 
 def run(*, seeds: int, only: str = "") -> list[dict[str, Any]]:
-    """Return one row per cell (mode, e): violations, issued share, coverage."""
-    pool = pools.digits()
-    rows = []
-    for mode in MODES:
-        for error in ERRORS:
-            if only and only != f"{mode}-{error:g}":
-                continue
-            rows.append(_cell(pool, mode, error, seeds))
+    """Return one row per cell: violations, issued share, coverage.
+
+    Raises:
+        SystemExit: There is no cell named ``only``.
+    """
+    wanted = [cell for cell in CELLS if only in ("", cell.name)]
+    if not wanted:
+        raise SystemExit(f"no cell {only}; there are {', '.join(cell.name for cell in CELLS)}")
+    rows = [_cell(cell, seeds) for cell in wanted]
     total = sum(row["violations"] for row in rows)
     issued = sum(row["issued"] for row in rows)
-    limit = int(stats.binom.ppf(0.99, max(issued, 1), 0.05))
-    print(f"pooled: {total} violations in {issued} issued, 99 % binomial limit {limit}")
+    print(f"pooled: {total} violations in {issued} issued, 99 % binomial limit {_limit(issued)}")
     return rows
 
 
@@ -37,22 +64,27 @@ def smallest(n_items: int, error: float, *, allow_wrong: int, mode: str = "cross
     return certify.smallest_sample(n_items, target=goal, allow_wrong=allow_wrong)
 
 
-def _cell(pool: pools.Pool, mode: str, error: float, seeds: int) -> dict[str, Any]:
-    random = smallest(len(pool), error, allow_wrong=1, mode=mode)
-    plan = protocol.Plan(random=random, chosen=60, batch=20, error=error, mode=mode)
-    runs = [protocol.certified(pool, plan, seed) for seed in range(seeds)]
+def _cell(cell: Cell, seeds: int) -> dict[str, Any]:
+    pool = pools.digits(copies=cell.copies)
+    random = smallest(len(pool), cell.error, allow_wrong=1, mode=cell.mode)
+    plan = protocol.Plan(random=random, chosen=60, batch=20, error=cell.error, mode=cell.mode)
+    runs = [protocol.certified(pool, plan, seed, noise=cell.noise) for seed in range(seeds)]
     issued = [run for run in runs if run["outcome"] != "Uncertified"]
-    violations = sum(run["true_error"] > error for run in issued)
+    violations = sum(run["true_error"] > cell.error for run in issued)
     row = {
-        "mode": mode,
-        "error": error,
+        "cell": cell.name,
         "random": random,
         "seeds": seeds,
         "issued": len(issued),
         "violations": violations,
-        "limit": int(stats.binom.ppf(0.99, max(1, len(issued)), 0.05)),
+        "limit": _limit(len(issued)),
         "coverage": float(np.mean([run["coverage"] for run in issued])) if issued else 0.0,
         "human_label_fraction": float(np.median([run["human_label_fraction"] for run in runs])),
+        "true_error": float(np.mean([run["true_error"] for run in runs])),
     }
-    print(row)
+    print(row, flush=True)
     return row
+
+
+def _limit(issued: int) -> int:
+    return int(stats.binom.ppf(0.99, issued, 0.05)) if issued else 0
