@@ -19,4 +19,5 @@ def session(project: str | None = None) -> Iterator[blocking.Session]:
     try:
         yield found
     finally:
+        blocking.forget()
         found.close()

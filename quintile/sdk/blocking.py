@@ -67,12 +67,19 @@ def connect(
     return use(Session(configuration.find(url=url, token=token, project=project)))
 
 
-def use(session: Session | None) -> Session | None:
+def use(session: Session) -> Session:
     """Use this session from now on."""
     global _current
     with _lock:
         _current = session
     return session
+
+
+def forget() -> None:
+    """Use no session; the next call finds one from the environment."""
+    global _current
+    with _lock:
+        _current = None
 
 
 def current() -> Session:

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 OUR_PREFIX = "quintile"
+_OF_EVERY_CLASS = ("__dict__", "__weakref__", "__module__", "__doc__", "__qualname__")
 
 
 def by_value(value: object) -> bool:
@@ -81,7 +82,11 @@ def _references(value: object) -> Mapping[str, object]:
     if not isinstance(plain, types.FunctionType | type) or not by_value(plain):
         return {}
     if isinstance(plain, type):
-        members = {f"{plain.__name__}.{name}": one for name, one in vars(plain).items()}
+        members = {
+            f"{plain.__name__}.{name}": one
+            for name, one in vars(plain).items()
+            if name not in _OF_EVERY_CLASS
+        }
         return members | {base.__name__: base for base in plain.__bases__}
     return _of_function(plain)
 

@@ -6,6 +6,7 @@ too big, values that cannot be pickled.
 
 from __future__ import annotations
 
+import functools
 import types
 from collections.abc import Callable, Iterable, Mapping
 from importlib import metadata
@@ -51,9 +52,14 @@ def pack(functions: Mapping[str, Function]) -> bundles.Bundle:
 def versions(modules: Iterable[str]) -> dict[str, str]:
     """Return the versions of the installed distributions that modules come from."""
     tops = {name.partition(".")[0] for name in modules}
-    homes = metadata.packages_distributions()
-    found = {home for top in tops for home in homes.get(top, ())}
+    found = {home for top in tops for home in _homes().get(top, ())}
     return {name: metadata.version(name) for name in sorted(found)}
+
+
+@functools.cache
+def _homes() -> Mapping[str, list[str]]:
+    """Return distributions by top-level module; reading them takes a while, so once a process."""
+    return metadata.packages_distributions()
 
 
 def _check_captured(functions: Iterable[Function]) -> None:
