@@ -157,6 +157,10 @@ class Client:
         """Return how often a connection had to be made anew."""
         return self._links.reconnections
 
+    def values(self) -> torch.Tensor:
+        """Return all float32 parameters as one flat view, in the layout's order."""
+        return self._bound.values("float32")
+
     def bind_gradients(self) -> None:
         """Let backward write its gradients to where they are sent from; call before each step.
 

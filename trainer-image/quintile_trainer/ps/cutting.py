@@ -98,7 +98,9 @@ class Cutting:
         cut = self._work.cut
         if cut is not None and cut.taken and self._facts is None:
             positions = self._book.document() if self._book is not None else None
-            self._facts = {"clocks": list(self._work.clocks.complete), "positions": positions}
+            # In sync a push of later steps may be here already: it is not in the sum that counts.
+            limits = zip(self._work.clocks.complete, cut.limits, strict=True)
+            self._facts = {"clocks": [min(pair) for pair in limits], "positions": positions}
             self._tell()
         return free
 

@@ -7,6 +7,7 @@ again.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from collections.abc import Callable, Sequence
@@ -26,6 +27,7 @@ class Request:
     server: int
     header: frames.Header
     payload: endpoint.Bytes | None = None
+    sent: bool = False
     answer: frames.Header | None = None
     content: memoryview | None = None
 
@@ -138,12 +140,17 @@ class Links:
         try:
             if event & select.POLLOUT:
                 end.flush()
-                self._watch(server)
+                if not end.is_sending:
+                    self._watch(server)
             if not event & ~select.POLLOUT:
                 return
             found = end.receive(target)
         except endpoint.Closed as error:
-            self._again(server, str(error), open_requests)
+            if any(key[0] == server for key in open_requests):
+                self._again(server, str(error), open_requests)
+            else:
+                # It owes us nothing: a server that we said goodbye to may close first.
+                self._drop(server)
             return
         if found is None:
             return
@@ -155,7 +162,11 @@ class Links:
             request.answer, request.content = header, payload
 
     def _send(self, request: Request, open_requests: dict[tuple[int, int, int], Request]) -> None:
-        end = self._ends[request.server]
+        request.sent = True
+        end = self._ends.get(request.server)
+        if end is None:
+            self._again(request.server, "it closed while idle", open_requests)
+            return
         try:
             end.send(request.header.pack(), request.payload)
         except endpoint.Closed as error:
@@ -172,7 +183,9 @@ class Links:
     ) -> None:
         """Make a lost connection anew and send what it owes an answer for."""
         limit = self.team.limits.reconnect_s
-        self._drop(server)
+        if server in self._ends:
+            self._hear_last_words(server)
+            self._drop(server)
         try:
             self._call(server, time.monotonic() + limit)
         except failures.PeerLost as error:
@@ -184,13 +197,20 @@ class Links:
         end = self._ends[server]
         try:
             for request in list(open_requests.values()):
-                if request.server == server:
+                if request.server == server and request.sent:
                     end.send(request.header.pack(), request.payload)
         except endpoint.Closed as error:
             raise failures.PeerLost(
                 f"{self.name(server)} closed the connection again: {error}"
             ) from error
         self._watch(server)
+
+    def _hear_last_words(self, server: int) -> None:
+        """Raise what a server said before it closed; what else it sent will be asked for again."""
+        with contextlib.suppress(endpoint.Closed):
+            while (found := self._ends[server].receive(_target(None))) is not None:
+                if found[0].kind in (frames.REFUSED, frames.FAILED):
+                    raise calling.complaint(*found, self.name(server))
 
     def _call(self, server: int, deadline: float) -> None:
         greeting = handshake.Greeting(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any
 
 from quintile_trainer import failures
@@ -94,18 +95,19 @@ class Meeting:
         else:
             self._attaching.append((peer, digest))
 
-    def check(self, arrived: set[int], waited_s: float) -> None:
+    def check(self, arrived: Set[int], waited_s: float) -> None:
         """Look whether everybody came in time.
 
         Raises:
             PeerLost: Names who did not.
         """
         limit = self._team.limits.meeting_s
-        if self.started or waited_s <= limit:
+        missing_workers = [n for n in range(self._team.workers) if n not in arrived]
+        if waited_s <= limit or (self.started and not missing_workers):
             return
         servers = [f"parameter server {n}" for n in self._missing_servers()]
-        workers = [f"worker {n}" for n in range(self._team.workers) if n not in arrived]
-        missing = ", ".join(servers + workers) or "the start of worker 0"
+        workers = [f"worker {n}" for n in missing_workers]
+        missing = ", ".join(servers + workers) or "worker 0 to start"
         raise failures.PeerLost(f"parameter server {self._server} waited {limit:g} s for {missing}")
 
     def _missing_servers(self) -> list[int]:

@@ -36,6 +36,7 @@ class Service:
         self._book: ledger.Ledger | None = None
         self._cutting: cutting.Cutting | None = None
         self._workers: dict[int, peers.Peer] = {}
+        self._arrived: set[int] = set()
         self._lost: dict[int, float] = {}
         self._left: set[int] = set()
         self._servers: dict[int, peers.Peer] = {}
@@ -109,7 +110,7 @@ class Service:
             PeerLost: Somebody is late; the message names who, and for what.
         """
         limits = self.team.limits
-        self._meeting.check(set(self._workers), now - self._begun)
+        self._meeting.check(self._arrived, now - self._begun)
         for worker, since in self._lost.items():
             if worker not in self._left and now - since > limits.reconnect_s:
                 raise failures.PeerLost(
@@ -153,6 +154,7 @@ class Service:
                 if self._meeting.updates is not None:
                     self._meeting.updates.forget(old)
             self._workers[peer.number] = peer
+            self._arrived.add(peer.number)
             self._lost.pop(peer.number, None)
         elif peer.role == "server":
             self.add_server(peer)
