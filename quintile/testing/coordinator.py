@@ -270,7 +270,7 @@ class FakeCoordinator:
 
     def _checkpoint_urls(self, body: bytes) -> Answer:
         message = messages.UrlRequest.model_validate_json(body)
-        stale = self._behind(message)
+        stale = self._behind(message, saves=True)
         prefix = names.checkpoint_prefix(
             self.trial_uid,
             attempt=message.attempt,
@@ -281,7 +281,7 @@ class FakeCoordinator:
 
     def _commit(self, body: bytes) -> Answer:
         message = messages.CheckpointCommit.model_validate_json(body)
-        stale = self._behind(message)
+        stale = self._behind(message, saves=True)
         if stale is not None:
             return stale
         for file in message.manifest.files:
@@ -298,12 +298,12 @@ class FakeCoordinator:
         urls = {name: self.bytes_url(f"{prefix}/{name}") for name in files}
         return 200, messages.UrlAnswer(prefix=prefix, urls=urls)
 
-    def _behind(self, message: messages.Envelope) -> Answer | None:
-        if message.attempt < self.known.attempt:
+    def _behind(self, message: messages.Envelope, *, saves: bool = False) -> Answer | None:
+        known = self.known
+        if message.attempt < known.attempt:
             return self._stale("fenced")
-        if message.generation < self.known.generation:
-            return self._stale("regenerate")
-        return None
+        oldest = known.generation - (saves and known.state == "forming")
+        return self._stale("regenerate") if message.generation < oldest else None
 
     def _stale(self, directive: str) -> Answer:
         known = self.known

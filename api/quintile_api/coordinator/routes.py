@@ -120,10 +120,10 @@ def ship_logs(
 def checkpoint_urls(
     claims: access.Trial, ctx: context.Current, message: messages.UrlRequest
 ) -> messages.UrlAnswer:
-    """Return URLs to put the files of one checkpoint of the newest generation."""
+    """Return URLs to put the files of one checkpoint that may be committed."""
     speaks(claims, message)
     _check_files(message.files)
-    ctx.coordinator.check_current(claims, message)
+    ctx.coordinator.check_saving(claims, message)
     prefix = names.checkpoint_prefix(
         claims.uid, attempt=message.attempt, generation=message.generation, step=message.step
     )

@@ -142,8 +142,8 @@ class Coordinator:
         self.changed.notify()
         return answer
 
-    def check_current(self, claims: Claims, message: messages.Envelope) -> None:
-        """Refuse an agent that is not of the newest attempt and generation.
+    def check_saving(self, claims: Claims, message: messages.Envelope) -> None:
+        """Refuse an agent whose checkpoints nobody may resume from any more.
 
         Raises:
             Stale: It is not.
@@ -159,7 +159,7 @@ class Coordinator:
             InvalidSpec: Files or manifest are not as they must be.
             Conflict: Another checkpoint is committed for this step.
         """
-        self.check_current(claims, message)
+        self.check_saving(claims, message)
         checkpoints.verify_commit(self._parts.objects, claims.uid, message)
         with self._database.write() as session:
             run = self._fenced(session, claims.uid, message, lock=True)
@@ -237,7 +237,7 @@ class Coordinator:
         run = state.run_of(session, uid, lock=lock)
         row = state.newest(session, uid, run.attempt) if run is not None else None
         stale = state.behind(run, row, message)
-        if stale is not None or run is None:
+        if run is None or row is None or (stale and not state.is_rescue(run, row, message)):
             raise stale or errors.NotFound(f"Trial {uid} has not joined.")
         return run
 

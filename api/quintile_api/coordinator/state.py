@@ -185,6 +185,16 @@ def speaker(
     return run
 
 
+def is_rescue(run: tables.TrialRun, row: tables.Generation, envelope: messages.Envelope) -> bool:
+    """Return whether a checkpoint of the generation before may still be committed.
+
+    While the newest generation forms, none of its ranks has begun: what the one before left on its
+    disks is the state to go on from. Agents ship it before they join.
+    """
+    before = envelope.attempt == run.attempt and envelope.generation == row.generation - 1
+    return before and row.state == "forming"
+
+
 def earlier(run: tables.TrialRun, row: tables.Generation, envelope: messages.Envelope) -> bool:
     """Return whether a message is of an earlier generation of the newest attempt."""
     return envelope.attempt == run.attempt and 0 < envelope.generation < row.generation

@@ -346,10 +346,23 @@ def test_a_commit_of_an_older_generation_is_refused(trial: Any) -> None:
     prefix = first.upload(10)
     first.beat(step=10)
     second.exit(1)
-    refused = first.commit(10, prefix)
+    late = trial.agent(0)
+    late.generation = 1
+    first.join()
+    second.join()
+    refused = late.commit(10, prefix)
     assert refused.status_code == 409
     assert refused.json()["directive"] == "regenerate"
     assert trial.world.facts.trial(trial.uid).checkpoint is None
+
+
+def test_what_a_lost_generation_saved_counts_until_the_next_one_runs(trial: Any) -> None:
+    first, second = form(trial)
+    first.beat(step=10)
+    second.exit(1)
+    first.checkpoint(10)
+    second.join()
+    assert first.join()["plan"]["resume"]["step"] == 10
 
 
 def test_a_commit_after_the_last_exit_still_counts(trial: Any) -> None:

@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from quintile_trainer.agent import bundles, inbox, launching, link, resume, shipper, wire
 
 EXIT_FLUSH_S = 10.0
+RESCUE_FLUSH_S = 60.0
+"""How long a restart waits for the newest checkpoint of the ranks before to be stored."""
 HEARTBEAT_TIMEOUT_S = 10.0
 QUICK_S = 0.2
 """A join that is answered faster than this was not held; the next one waits as long."""
@@ -77,6 +79,8 @@ class Courier:
 
     def _join(self, ticket: int) -> None:
         env = self._link.env
+        # The next generation goes on from what is committed when its last member has joined.
+        self._ships.flush(RESCUE_FLUSH_S, self._cancelled)
         while True:
             place = wire.Place(
                 members=env.members,

@@ -142,13 +142,8 @@ class Shipper:
         return self._readers[key]
 
     def _ship_checkpoint(self) -> None:
-        """Commit the newest local checkpoint of this generation; older ones are superseded."""
-        generation = self._link.generation
-        mine = [
-            entry
-            for entry in layout.local_checkpoints(self._state.checkpoints)
-            if entry.generation == generation
-        ]
+        """Commit the newest local checkpoint; older ones are superseded."""
+        mine = layout.local_checkpoints(self._state.checkpoints)
         if not mine or (mine[-1].folder / SHIPPED).exists():
             return
         try:
@@ -235,9 +230,10 @@ def _is_final(refused: link.Refused) -> bool:
 
 def _emptied(record: wire.Json, name: str) -> wire.Json:
     if name == "metrics":
-        return {"step": record.get("step", 0), "time": record.get("time", 0.0), "values": {}}
+        step = record.get("step")
+        return {"step": step if isinstance(step, int) else 0, "time": time.time(), "values": {}}
     words = "[quintile] a line that cannot be stored was left out"
-    return {"time": record.get("time", 0.0), "line": words, "stream": "agent"}
+    return {"time": time.time(), "line": words, "stream": "agent"}
 
 
 def _marker(count: int) -> spool.Record:

@@ -137,11 +137,12 @@ class Waiter:
             if state == State.FAILED:
                 why = "failed" if blamed == other else f"gave up: it waited for rank {blamed}"
                 raise problems.LateRank(blamed, f"rank {other} {why}, before {what}")
-        alive = liveness.is_alive(self._memory.descriptor, peer)
-        # It may have done its part and left after we looked.
-        if self._words[word] >= value or (alive and self._state(peer)[0] != State.LEFT):
+        left = self._state(peer)[0] == State.LEFT
+        gone = left or not liveness.is_alive(self._memory.descriptor, peer)
+        # It may have done its part before it left, after we looked.
+        if not gone or self._words[word] >= value:
             return
-        how = "its process is gone" if not alive else "it left"
+        how = "it left" if left else "its process is gone"
         raise problems.LateRank(peer, f"rank {peer} does not come to {what}: {how}")
 
     def _late(self, peer: int, what: str) -> str:
