@@ -11,7 +11,10 @@ import typer
 
 from quintile.cli.options import ProjectOption
 
+app = typer.Typer()
 
+
+@app.command()
 def apply(
     files: Annotated[
         list[Path], typer.Option("--filename", "-f", help="YAML or JSON file; - is stdin.")

@@ -20,8 +20,8 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command()(run.run)
-app.command()(apply.apply)
+app.add_typer(run.app)
+app.add_typer(apply.app)
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(dataset.app, name="dataset")
 app.add_typer(label_results.app, name="label")

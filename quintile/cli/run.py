@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import typer
+
 from quintile.cli import run_options
 from quintile.cli.options import Output, OutputOption, ProjectOption, TimeoutOption
 
+app = typer.Typer()
 
+
+@app.command()
 def run(
     script: run_options.ScriptArgument = None,
     arguments: run_options.Arguments = None,
