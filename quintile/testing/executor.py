@@ -24,13 +24,17 @@ class FakeReplica:
 class FakeExecutor:
     """Replicas in a dictionary. Thread-safe.
 
+    Args:
+        lingering: Whether a killed replica lives on until ``leave``, as a process does for a while.
+
     Attributes:
         fault: Raised by the next ``ensure`` instead of starting anything.
         most_live_attempts: The most attempts of one trial that ever lived at the same time.
         started: Names of all replicas that were ever started, in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, lingering: bool = False) -> None:
+        self._lingering = lingering
         self._replicas: dict[tuple[str, str], FakeReplica] = {}
         self._lock = threading.RLock()
         self.fault: errors.QuintileError | None = None
@@ -68,10 +72,12 @@ class FakeExecutor:
             for place, found in list(self._replicas.items()):
                 if place[0] != trial_uid or attempt not in (None, found.run.attempt):
                     continue
-                if grace_s <= 0 or found.seen.state not in LIVE:
+                killed = grace_s <= 0 and not self._lingering
+                if killed or found.seen.state not in LIVE:
                     del self._replicas[place]
                 else:
-                    found.asked_to_end = grace_s
+                    known = found.asked_to_end
+                    found.asked_to_end = grace_s if known is None else min(known, grace_s)
 
     def addresses(self, run: runplan.RunPlan) -> dict[str, str]:
         """Return a host by replica name."""

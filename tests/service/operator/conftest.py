@@ -33,10 +33,10 @@ class PlainMinter:
 class World:
     """Fakes, a reconciler, and short words for what a test does with them."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, lingering: bool = False) -> None:
         self.clock = fake_clock.FakeClock()
         self.resources = fake_resources.FakeResourceStore(clock=self.clock)
-        self.executor = fake_executor.FakeExecutor()
+        self.executor = fake_executor.FakeExecutor(lingering=lingering)
         self.facts = fake_facts.FakeFacts()
         self.events = fake_events.FakeEventSink(clock=self.clock)
         self.reconciler = self.fresh()
