@@ -16,8 +16,7 @@ from types import TracebackType
 import torch
 
 from quintile_trainer.shm import layout as layout_module
-from quintile_trainer.shm import memory as memory_module
-from quintile_trainer.shm import problems, sums, waiting
+from quintile_trainer.shm import mapping, problems, sums, waiting
 from quintile_trainer.shm import settings as settings_module
 from quintile_trainer.shm.sums import Operation
 
@@ -37,9 +36,7 @@ class _Piece:
 class Group:
     """One rank's end. All methods are called by all ranks in one order, by one thread at a time."""
 
-    def __init__(
-        self, memory: memory_module.Memory, rank: int, given: settings_module.Settings
-    ) -> None:
+    def __init__(self, memory: mapping.Memory, rank: int, given: settings_module.Settings) -> None:
         self.rank = rank
         self.world_size = memory.layout.world_size
         self._memory = memory
@@ -117,6 +114,8 @@ class Group:
         if self._broken is not None:
             raise self._broken
         flat = _flat(values)
+        if self.world_size == 1:
+            return
         size, dtype = flat.dtype.itemsize, flat.dtype
         for start, stop in layout_module.pieces(flat.numel(), size, self._layout.piece_bytes):
             self._number += 1

@@ -22,8 +22,7 @@ from typing import Any, Protocol
 from quintile_trainer import threads
 from quintile_trainer.shm import group as group_module
 from quintile_trainer.shm import layout as layout_module
-from quintile_trainer.shm import liveness, problems
-from quintile_trainer.shm import memory as memory_module
+from quintile_trainer.shm import liveness, mapping, problems
 from quintile_trainer.shm import settings as settings_module
 
 _LOOK_S = 0.1
@@ -95,9 +94,9 @@ class _Host:
         self._token = secrets.token_hex(16)
         self._guests: dict[int, socket.socket] = {}
 
-    def meet(self, folder: Path | None) -> memory_module.Memory:
+    def meet(self, folder: Path | None) -> mapping.Memory:
         try:
-            memory = memory_module.create(self._layout, folder)
+            memory = mapping.create(self._layout, folder)
         except problems.NoMemory as error:
             self._board.set("offer", json.dumps({"refused": str(error)}))
             raise
@@ -115,7 +114,7 @@ class _Host:
                 guest.close()
         return memory
 
-    def _gather(self, memory: memory_module.Memory) -> None:
+    def _gather(self, memory: mapping.Memory) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
             name = f"quintile-shm-{secrets.token_hex(8)}"
             listener.bind("\0" + name)
@@ -145,7 +144,7 @@ class _Host:
                 missing[0], f"rank {names} did not come to share memory in time"
             )
 
-    def _welcome(self, guest: socket.socket, memory: memory_module.Memory) -> None:
+    def _welcome(self, guest: socket.socket, memory: mapping.Memory) -> None:
         guest.settimeout(_REPLY_S)
         try:
             asked = _greeting(guest, self._token)
@@ -186,7 +185,7 @@ class _Guest:
         self._rank = rank
         self._end = end
 
-    def meet(self) -> memory_module.Memory:
+    def meet(self) -> mapping.Memory:
         offer = self._offer()
         if offer["boot"] != _boot():
             self._refuse("it runs on another host")
@@ -204,13 +203,13 @@ class _Guest:
                     0, f"rank 0 left while the ranks came to share memory: {error}"
                 ) from error
 
-    def _enter(self, host: socket.socket, token: str) -> memory_module.Memory:
+    def _enter(self, host: socket.socket, token: str) -> mapping.Memory:
         host.settimeout(max(self._end - time.monotonic(), 0) + _REPLY_S)
         host.sendall(json.dumps({"rank": self._rank, "token": token}).encode() + b"\n")
         word, files, _, _ = socket.recv_fds(host, 1, 1, socket.MSG_CMSG_CLOEXEC)
         if word != b"1" or len(files) != 1:
             raise ConnectionResetError("rank 0 hung up")
-        memory = memory_module.attach(files[0], self._layout)
+        memory = mapping.attach(files[0], self._layout)
         try:
             liveness.hold(memory.descriptor, self._rank)
             nonce = secrets.randbits(63) | 1

@@ -15,8 +15,7 @@ import time
 from typing import Final
 
 from quintile_trainer.shm import layout as layout_module
-from quintile_trainer.shm import liveness, problems
-from quintile_trainer.shm import memory as memory_module
+from quintile_trainer.shm import liveness, mapping, problems
 from quintile_trainer.shm import settings as settings_module
 
 _SYSCALL: Final = {"x86_64": 202, "aarch64": 98, "riscv64": 98, "ppc64le": 221}
@@ -43,9 +42,7 @@ class _Timespec(ctypes.Structure):
 class Waiter:
     """The words of one rank's group. Used by one thread at a time."""
 
-    def __init__(
-        self, memory: memory_module.Memory, rank: int, given: settings_module.Settings
-    ) -> None:
+    def __init__(self, memory: mapping.Memory, rank: int, given: settings_module.Settings) -> None:
         self._memory = memory
         self._words = memory.words
         self._rank = rank

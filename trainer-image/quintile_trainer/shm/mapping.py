@@ -12,6 +12,7 @@ from pathlib import Path
 
 import torch
 
+from quintile_trainer import memory
 from quintile_trainer.shm import layout as layout_module
 from quintile_trainer.shm import problems
 
@@ -69,6 +70,13 @@ def create(layout: layout_module.Layout, folder: Path | None) -> Memory:
     if sys.byteorder != "little" or ctypes.sizeof(ctypes.c_void_p) != layout_module.WORD:
         raise problems.NoMemory("comm: shm needs a 64-bit little-endian processor; use comm: gloo")
     size = layout.size_bytes
+    # Asked first: memory without a folder has no limit of its own, and taking it all ends others.
+    free = memory.free_bytes()
+    if size > free // 2:
+        raise problems.NoMemory(
+            f"{size} bytes of shared memory for {layout.world_size} ranks are more than half of "
+            f"the {free} bytes that are free; {_HINT}"
+        )
     try:
         descriptor = _anonymous() if folder is None else _unnamed(folder)
         try:
@@ -77,7 +85,7 @@ def create(layout: layout_module.Layout, folder: Path | None) -> Memory:
             if folder is None:
                 seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL
                 fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
-            memory = Memory(descriptor, layout)
+            made = Memory(descriptor, layout)
         except BaseException:
             os.close(descriptor)
             raise
@@ -88,8 +96,8 @@ def create(layout: layout_module.Layout, folder: Path | None) -> Memory:
             f"({error}); {_HINT}"
         ) from error
     for number, word in enumerate(layout.head):
-        memory.words[number] = word
-    return memory
+        made.words[number] = word
+    return made
 
 
 def attach(descriptor: int, layout: layout_module.Layout) -> Memory:
@@ -100,9 +108,9 @@ def attach(descriptor: int, layout: layout_module.Layout) -> Memory:
     """
     size = os.fstat(descriptor).st_size
     if size == layout.size_bytes:
-        memory = Memory(descriptor, layout)
-        if tuple(memory.words[: len(layout.head)]) == layout.head:
-            return memory
+        found = Memory(descriptor, layout)
+        if tuple(found.words[: len(layout.head)]) == layout.head:
+            return found
     os.close(descriptor)
     raise problems.Mismatch(
         f"the shared memory has {size} bytes and this rank expects {layout.size_bytes}: "
