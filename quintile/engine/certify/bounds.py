@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -19,6 +20,7 @@ PRECISION_LEVELS = (1.0, 0.95, 0.9, 0.8, 0.65, 0.5)
 _TIE = 1e-7
 
 
+@functools.lru_cache(maxsize=4096)
 def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
     """Return the largest K with P(Hypergeom(population, K, sample) <= bad) >= alpha.
 
@@ -43,6 +45,7 @@ def upper_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
     return low
 
 
+@functools.lru_cache(maxsize=4096)
 def lower_count(population: int, sample: int, bad: int, *, alpha: float) -> int:
     """Return the smallest K with P(Hypergeom(population, K, sample) >= bad) >= alpha."""
     _check(population, sample, bad)
@@ -67,6 +70,7 @@ def at_least(count: int, *, population: int, marked: int, sample: int) -> float:
     return _sum(count, min(marked, sample), (population, marked, sample))
 
 
+@functools.lru_cache(maxsize=4096)
 def allowed_wrong(population: int, sample: int, *, rows: int, error: float, alpha: float) -> int:
     """Return the most wrong accepted items in the sample that still certify; -1 if none do.
 

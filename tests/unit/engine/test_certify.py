@@ -208,16 +208,17 @@ def test_documents_with_other_fields_are_refused() -> None:
         certify.Certificate.read(document)
 
 
-@pytest.mark.parametrize("mode", ["audit", "strict"])
-@pytest.mark.parametrize("guarantee", ["dataset", "precision"])
+@pytest.mark.parametrize(
+    ("mode", "guarantee"), [("audit", "dataset"), ("strict", "dataset"), ("audit", "precision")]
+)
 def test_promise_holds_for_a_fixed_model(mode: Any, guarantee: Any) -> None:
-    """Over 400 draws of R a certificate is wrong in at most a = 10 % of them (99 % limit 55)."""
+    """Over 200 draws of R a certificate is wrong in at most a = 10 % of them (99 % limit 31)."""
     n_items, draw = 600, np.random.default_rng(7)
     # Errors crowd where the model is least sure: the worst place to stop is near the target.
     wrong = draw.random(n_items) < 0.5 * np.linspace(0, 1, n_items) ** 4
     goal = certify.Target(error=0.07, confidence=0.9, mode=mode, guarantee=guarantee)
     violations = issued_count = 0
-    for _ in range(400):
+    for _ in range(200):
         rows = draw.permutation(n_items)[:180]
         trained = draws.no_items() if mode == "audit" else np.sort(rows[:60])
         sample = rows if mode == "audit" else rows[60:]
@@ -228,8 +229,8 @@ def test_promise_holds_for_a_fixed_model(mode: Any, guarantee: Any) -> None:
         bad = int(wrong[issued.accepted].sum())
         rows_in = n_items if guarantee == "dataset" else len(issued.accepted)
         violations += bad / rows_in > issued.certificate.certified_error
-    assert issued_count > 200
-    assert violations <= 55
+    assert issued_count > 100
+    assert violations <= 31
 
 
 @pytest.mark.parametrize(

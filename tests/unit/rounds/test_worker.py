@@ -24,7 +24,6 @@ from quintile_trainer import failures, layout, rounds, worker_env
 from quintile_trainer.rounds import server
 
 PREFIX = "datasets/d/v1"
-ROUND = "/api/v1/internal/labeling/uid-1/rounds/{number}"
 
 
 @dataclass
@@ -216,6 +215,8 @@ def test_all_steps_hand_in_what_they_made(platform: Platform, tmp_path: Path) ->
     assert features["item_ids"].tolist() == sorted(ids)
     assert features["features"].dtype == np.float32
     assert result.report["seconds"] > 0
+    opened = "POST /api/v1/internal/labeling/uid-1/rounds/0/open"
+    assert (platform.calls[0], platform.calls[-1]) == (opened, opened.replace("/open", "/result"))
 
     truth = {}
     for name, data, *_ in images(60):
@@ -246,13 +247,17 @@ def test_all_steps_hand_in_what_they_made(platform: Platform, tmp_path: Path) ->
 
 
 def test_a_server_that_restarts_is_waited_for(
-    platform: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(server, "FIRST_PAUSE_S", 0.001)
     platform.busy = 3
-    result, _ = embedded(platform, tmp_path)
-    assert platform.calls[:4] == [f"POST {ROUND.format(number=0)}/open"] * 4
-    assert result.order
+    link = server.Server(platform.url, "trial-token")
+    link.put(platform.at("k"), b"bytes")
+    assert platform.calls == ["PUT /bytes/k"] * 4
+    assert platform.store.get("k") == b"bytes"
+    platform.busy = 2
+    assert link.post("/internal/x/result", {}) == {"number": 0, "repeated": False}
+    assert len(platform.results) == 1
 
 
 @pytest.mark.parametrize(
