@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import pathlib
 import signal
 import sys
@@ -47,8 +48,18 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Run the demo; return its exit code. What failed is said on standard error."""
+    """Run the demo; return its exit code. What failed is said on standard error.
+
+    Raises:
+        InvalidSpec: The report cannot be written where it shall go.
+    """
     begun_s = time.monotonic()
+    if not os.access(options.report.absolute().parent, os.W_OK) or options.report.is_dir():
+        raise errors.InvalidSpec(
+            f"The report cannot be written to {options.report}: no such folder, or not writable.",
+            hint="Name a file in a folder that you may write to: --report FILE.",
+            field="report",
+        )
     try:
         with _terminable():
             found = _run(options, show.choose(), begun_s)
@@ -67,21 +78,17 @@ def run(options: Options) -> int:
 
 
 def _run(options: Options, shown: show.Show, begun_s: float) -> report.Report:
-    with shown.step("Start the platform in a temporary home") as step:
-        platform = server.start()
-        kept = False
-        try:
+    platform = server.start()
+    kept = False
+    try:
+        with shown.step("Start the platform in a temporary home") as step:
             platform.wait_ready()
             step.update(1, 1, platform.url)
-        except BaseException:
-            platform.stop(forget=True)
-            raise
-    try:
         found = asyncio.run(_steps(options, shown, platform, begun_s))
         kept = options.keep
     finally:
         if not kept:
-            platform.stop(forget=True)
+            platform.stop()
     if kept:
         sys.stderr.write(
             f"The platform goes on: {found.ui}\n"

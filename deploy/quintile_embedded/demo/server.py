@@ -7,7 +7,6 @@ import json
 import os
 import pathlib
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -21,7 +20,6 @@ from quintile.core import errors
 
 READY_S: Final = 60.0
 POLL_S: Final = 0.05
-STOP_S: Final = 30.0
 LOG_LINES: Final = 12
 OWN_PREFIX: Final = "QUINTILE_"
 
@@ -58,17 +56,12 @@ class Server:
                 )
             time.sleep(POLL_S)
 
-    def stop(self, *, forget: bool) -> None:
-        """End the platform and every process of its runs; with ``forget`` its home too."""
-        self.process.send_signal(signal.SIGTERM)
-        try:
-            self.process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def stop(self) -> None:
+        """End the platform, every process of its runs, and its home. Idempotent."""
+        self.process.kill()
+        self.process.wait()
         _end_agents(self.home / "runs")
-        if forget:
-            shutil.rmtree(self.home, ignore_errors=True)
+        shutil.rmtree(self.home, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
@@ -104,7 +97,7 @@ def start() -> Server:
 
 
 def _end_agents(runs: pathlib.Path) -> None:
-    """Kill what a platform left that could not end its runs by itself."""
+    """Kill the agents of a platform that is gone; their ranks die with them."""
     if not runs.is_dir() or not any(runs.iterdir()):
         return
     from quintile.adapters import clock

@@ -173,5 +173,5 @@ async def check_training(client: clients.AsyncClient, newest: int) -> None:
     lines = [one.line async for one in client.trials.logs(PROJECT, trial)]
     starts = [int(step) for step in re.findall(r"starts at step (\d+)", "\n".join(lines))]
     before = max(step for attempt, step in await committed(client) if attempt == 1)
-    assert starts == [before]
+    assert starts == [before], "\n".join(lines)
     assert before >= newest > 0
