@@ -193,6 +193,8 @@ def _deadline_left_s(view: _View) -> float | None:
         return None
     resumed = conditions.find(view.before.conditions, "Suspended")
     since = conditions.seconds(view.before.start_time)
+    if resumed is not None and resumed.status == "True":
+        return None  # it is about to go on, and its time begins anew
     if resumed is not None and resumed.status == "False":
         since = max(since, conditions.seconds(resumed.last_transition_time))
     return since + limit - view.now_s
