@@ -47,14 +47,14 @@ _ANSWERED: Final = sa.exists().where(
 )
 _SUITS: Final = sa.and_(_IS_OPEN, ~_HOLDS, ~_ANSWERED)
 
-_FIND: Final = (
+FIND: Final = (
     sa.select(_SLOT, _ITEM)
     .join(_ITEM, _OF_SLOT)
     .where(_SUITS)
     .order_by(_SLOT.tier, _SLOT.position, _SLOT.ordinal, _SLOT.id)
     .limit(_COUNT)
 )
-_READY: Final = sa.select(sa.func.count()).select_from(
+READY: Final = sa.select(sa.func.count()).select_from(
     sa.select(sa.literal(1))
     .select_from(_SLOT)
     .join(_ITEM, _OF_SLOT)
@@ -62,7 +62,7 @@ _READY: Final = sa.select(sa.func.count()).select_from(
     .limit(READY_LIMIT)
     .subquery()
 )
-_ANY: Final = (
+ANY: Final = (
     sa.select(sa.literal(1)).select_from(_SLOT).join(_ITEM, _OF_SLOT).where(_IS_OPEN).limit(1)
 )
 
@@ -72,15 +72,15 @@ def find(session: orm.Session, job: tables.Job, user: str, *, count: int) -> lis
 
     Whoever holds or answered a slot of an item gets no other slot of it.
     """
-    found = session.execute(_FIND, {"job": job.id, "user": user, "count": count})
+    found = session.execute(FIND, {"job": job.id, "user": user, "count": count})
     return [(slot, item) for slot, item in found]
 
 
 def count(session: orm.Session, job: tables.Job, user: str) -> int:
     """Return how many slots ``user`` could have, ``READY_LIMIT`` at most."""
-    return session.scalar(_READY, {"job": job.id, "user": user}) or 0
+    return session.scalar(READY, {"job": job.id, "user": user}) or 0
 
 
 def any_open(session: orm.Session, job: tables.Job) -> bool:
     """Return whether there is a slot that somebody could have."""
-    return session.scalar(_ANY, {"job": job.id}) is not None
+    return session.scalar(ANY, {"job": job.id}) is not None

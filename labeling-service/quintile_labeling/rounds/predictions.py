@@ -54,6 +54,9 @@ def parse(data: bytes, *, item_ids: Sequence[str], classes: int) -> Records:
         raise _misfit(f"probabilities have shape {probabilities.shape}, not [N, {classes}]")
     if predicted.shape != given.shape or scores.shape != given.shape:
         raise _misfit("predicted and scores must have one entry per item")
+    kinds = (predicted.dtype.kind, probabilities.dtype.kind, scores.dtype.kind)
+    if kinds[0] not in "iu" or kinds[1:] != ("f", "f"):
+        raise _misfit("predicted must be whole numbers, probabilities and scores floats")
     if len(predicted) and not (predicted.min() >= 0 and predicted.max() < classes):
         raise _misfit(f"predicted holds classes outside 0 to {classes - 1}")
     if not (np.isfinite(probabilities).all() and np.isfinite(scores).all()):

@@ -165,6 +165,10 @@ class World:
         self.work()
         return Job(self, name)
 
+    def known_job(self, name: str) -> Job:
+        """A job that exists already."""
+        return Job(self, name)
+
     def trial_token(self, document: meta.Document, *, attempt: int = 1) -> str:
         claims = tokens_ed25519.TrialClaims(
             uid=document["metadata"]["uid"],
@@ -374,7 +378,9 @@ class Worker:
             body |= self.put("features", b"features")
         else:
             predicted, scores = think([item.name for item in items])
-            body |= self.put("predictions", pack_predictions(ids, predicted, scores))
+            body |= self.put(
+                "predictions", pack_predictions(ids, predicted, scores, len(manifest.classes))
+            )
             body["report"] = {
                 "coverage": 0.5,
                 "coverage_low": 0.4,
@@ -447,9 +453,12 @@ def think(names: list[str]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
 
 
 def pack_predictions(
-    ids: list[str], predicted: np.ndarray[Any, Any], scores: np.ndarray[Any, Any]
+    ids: list[str],
+    predicted: np.ndarray[Any, Any],
+    scores: np.ndarray[Any, Any],
+    classes: int,
 ) -> bytes:
-    probabilities = np.full((len(ids), 3), 0.1, dtype=np.float32)
+    probabilities = np.full((len(ids), classes), 0.1, dtype=np.float32)
     probabilities[np.arange(len(ids)), predicted] = 0.8
     buffer = io.BytesIO()
     np.savez(
