@@ -91,11 +91,10 @@ def refuse_failure(resource: experiment.Trial | experiment.Experiment) -> None:
     if status is None or status.phase != "Failed":
         return
     last = getattr(status, "last_failure", None)
-    detail = status.message or (last.message if last is not None else "")
-    where = f" on rank {last.rank}" if last is not None and last.rank >= 0 else ""
+    told = status.message or (f"rank {last.rank}: {last.message}" if last is not None else "")
     name = resource.metadata.name
     raise errors.RunFailed(
-        f"{resource.kind} {name} failed{where}: {status.reason}. {detail}".strip(),
+        f"{resource.kind} {name} failed ({status.reason}): {told or 'no reason was given'}.",
         hint="Read its log for the whole story: job.logs(), or `quintile experiment logs NAME`.",
         reason=status.reason,
     )

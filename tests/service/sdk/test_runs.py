@@ -130,7 +130,7 @@ class TestJob:
         failure = {"rank": 1, "reason": "UserError", "message": "ValueError: no"}
         world.set_status(job.name, phase="Failed", reason="UserError", lastFailure=failure)
         with pytest.raises(
-            errors.RunFailed, match=r"on rank 1: UserError. ValueError: no"
+            errors.RunFailed, match=r"failed \(UserError\): rank 1: ValueError: no"
         ) as caught:
             job.wait_until_finish(20)
         assert caught.value.reason == "UserError"
