@@ -120,7 +120,7 @@ class Loop:
         self._plan = plan
         self._tools = tools
         self._peak = given.rate(plan.global_batch)
-        self._optimizer = optimizing.build(work.model, given, rate=self._peak)
+        self._optimizer = optimizing.Optimizer(work.model, given)
         schedule = order.Schedule(len(work.train), plan.global_batch)
         place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
         self._sampler = order.Sampler(schedule, given.seed, **place)
@@ -144,7 +144,7 @@ class Loop:
             self._work.model.load_state_dict(snapshot.model)
         except RuntimeError as error:
             raise failures.Broken(f"the checkpoint is of another model: {error}") from error
-        optimizing.restore(self._work.model, self._optimizer, snapshot.optimizer)
+        self._optimizer.restore(snapshot.optimizer)
         best = snapshot.state["best"]
         known = best["value"] if best["value"] is not None else -math.inf
         self._best = Best(known, best["misses"])
@@ -190,16 +190,16 @@ class Loop:
         step, mode = self._step, self._tools.mode
         # A step's random numbers depend on (seed, step, rank) alone: resuming needs no state.
         seeding.seed_torch(order.mix(self._given.seed, step, mode.rank))
-        rate = optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
         samples = len(self._sampler.schedule.positions(step))
-        self._optimizer.zero_grad(set_to_none=True)
+        self._optimizer.zero()
         loss = self._backward(wrapped, self._sampler.take(step), mode.world_size / samples)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
-        self._optimizer.step()
+        self._optimizer.step(self._rate(step))
         return loss, samples
+
+    def _rate(self, step: int) -> float:
+        return optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
 
     def _backward(self, wrapped: nn.Module, samples: order.Samples, scale: float) -> torch.Tensor:
         items, seeds, weight = samples.items, samples.seeds, 1.0
@@ -244,7 +244,7 @@ class Loop:
         self._metrics["train/loss"] = mean
         values = {
             "train/loss": mean,
-            "learning_rate": self._optimizer.param_groups[0]["lr"],
+            "learning_rate": self._rate(self._step - 1),
             "images_per_second": pace.window(),
         }
         self._log(values)
@@ -296,7 +296,7 @@ class Loop:
             epoch=cursor.epoch,
             cursor=cursor.position,
             model=copied(self._work.model),
-            optimizer=optimizing.state(self._work.model, self._optimizer),
+            optimizer=self._optimizer.state(),
             state={
                 "format": checkpoints.FORMAT,
                 "seed": self._given.seed,

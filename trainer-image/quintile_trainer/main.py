@@ -17,6 +17,7 @@ import traceback
 from quintile_trainer import (
     exit_codes,
     failures,
+    hyper,
     parent_death,
     spool,
     threads,
@@ -66,6 +67,8 @@ def _run(env: worker_env.WorkerEnv, count: int) -> None:
 
         script.run(env)
     else:
+        # Refused before torch loads: whoever mistyped a name hears of it at once.
+        hyper.parse(env.hparams, extra="functions" in estimator)
         from quintile_trainer import training
 
         training.run(env, threads=count)

@@ -99,45 +99,61 @@ class TestOptimizing:
     @pytest.mark.parametrize("name", ["sgd", "adamw"])
     def test_state_travels_by_name(self, name: Any) -> None:
         given = hyper.HyperParameters(optimizer=name)
-
-        def trained(steps: int, start: Any = None) -> tuple[nn.Module, torch.optim.Optimizer]:
-            torch.manual_seed(0)
-            model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
-            optimizer = optimizing.build(model, given, rate=0.1)
-            if start is not None:
-                model.load_state_dict(start[0])
-                optimizing.restore(model, optimizer, start[1])
-            for _ in range(steps):
-                optimizer.zero_grad()
-                model(torch.ones(2, 3)).sum().backward()
-                optimizer.step()
-            return model, optimizer
-
-        whole, _ = trained(6)
-        model, optimizer = trained(3)
-        held = optimizing.state(model, optimizer)
-        assert all(key.split("/")[0] in dict(model.named_parameters()) for key in held)
-        resumed, _ = trained(3, start=(loop.copied(model), held))
+        whole, _ = trained(given, 6)
+        model, optimizer = trained(given, 3)
+        held = optimizer.state()
+        assert {key.rpartition("/")[0] for key in held} == dict(model.named_parameters()).keys()
+        resumed, _ = trained(given, 3, start=(loop.copied(model), held))
         for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
             assert torch.equal(a, b)
 
     def test_state_of_another_model_is_refused(self) -> None:
-        model = nn.Linear(2, 2)
-        optimizer = optimizing.build(model, hyper.HyperParameters(), rate=0.1)
+        optimizer = optimizing.Optimizer(nn.Linear(2, 2), hyper.HyperParameters())
         with pytest.raises(failures.Broken, match="holds state of 'other', the model has none"):
-            optimizing.restore(model, optimizer, {"other/momentum_buffer": torch.zeros(2)})
+            optimizer.restore({"other/momentum_buffer": torch.zeros(2)})
 
-    def test_a_model_without_parameters_is_refused(self) -> None:
-        with pytest.raises(failures.BadInput, match="without trainable parameters"):
-            optimizing.build(nn.ReLU(), hyper.HyperParameters(), rate=0.1)
+    @pytest.mark.parametrize(
+        ("model", "words"),
+        [
+            (nn.ReLU(), "without trainable parameters"),
+            (nn.Linear(2, 2).requires_grad_(False), "without trainable parameters"),
+            (nn.LazyLinear(2), "parameter 'weight' has no size yet; call the model once"),
+        ],
+        ids=["none", "frozen", "lazy"],
+    )
+    @pytest.mark.filterwarnings("ignore:Lazy modules")
+    def test_nothing_to_train_is_refused(self, model: nn.Module, words: str) -> None:
+        with pytest.raises(failures.BadInput, match=words):
+            optimizing.Optimizer(model, hyper.HyperParameters())
 
-    def test_vectors_are_not_decayed(self) -> None:
-        model = nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4))
-        groups = optimizing.build(model, hyper.HyperParameters(), rate=0.1).param_groups
-        assert {group["weight_decay"]: len(group["params"]) for group in groups} == {
-            5e-4: 1,
-            0.0: 3,
-        }
+    def test_sparse_gradients_count(self) -> None:
+        model = nn.Embedding(5, 2, sparse=True)
+        before = model.weight.detach().clone()
+        optimizer = optimizing.Optimizer(model, hyper.HyperParameters(weight_decay=0.0))
+        model(torch.tensor([1, 1])).sum().backward()
+        optimizer.step(0.5)
+        changed = (model.weight.detach() != before).any(dim=1)
+        assert changed.tolist() == [False, True, False, False, False]
+
+
+def small() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(3, 4), nn.LayerNorm(4), nn.Linear(4, 1))
+
+
+def trained(
+    given: hyper.HyperParameters, steps: int, start: Any = None
+) -> tuple[nn.Module, optimizing.Optimizer]:
+    model = small()
+    optimizer = optimizing.Optimizer(model, given)
+    if start is not None:
+        model.load_state_dict(start[0])
+        optimizer.restore(start[1])
+    for _ in range(steps):
+        optimizer.zero()
+        model(torch.ones(2, 3)).sum().backward()
+        optimizer.step(0.1)
+    return model, optimizer
 
 
 SAMPLES = 50
