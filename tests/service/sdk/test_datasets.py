@@ -73,7 +73,7 @@ class TestImports:
         made = Dataset.create("arrays").import_numpy({"images": images, "labels": ["a", "b"] * 2})
         assert (made.view.items, made.view.labelled, made.classes) == (4, 4, ("a", "b"))
 
-    def test_the_same_upload_goes_on_where_it_broke_off(
+    def test_a_source_goes_out_in_pieces(
         self, session: blocking.Session, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(importing, "PIECE_BYTES", 65_536)
