@@ -6,6 +6,8 @@ answer lives with the labeling service.
 
 from __future__ import annotations
 
+import fractions
+import math
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -186,6 +188,5 @@ class LabelingJob(Wire):
 def count_of(share: str, total: int) -> int:
     """Return how many items ``share`` means of ``total``; percentages round up to whole items."""
     if share.endswith("%"):
-        exact = float(share[:-1]) * total / 100
-        return min(total, int(-(-exact // 1)))
+        return min(total, math.ceil(fractions.Fraction(share[:-1]) * total / 100))
     return min(total, int(share))
