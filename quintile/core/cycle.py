@@ -11,6 +11,7 @@ uncovered items are answered by people if the spec says so, then the result is e
 
 from __future__ import annotations
 
+import fractions
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -109,7 +110,7 @@ def limits(spec: labeling_job.LabelingJobSpec, *, items: int, random_items: int)
         InvalidSpec: The budget cannot even pay for R.
     """
     decisions = labeling_job.count_of(spec.budget.max_human_labels, items)
-    overlap = labeling_job.count_of(spec.review.overlap, items) / max(items, 1)
+    overlap = fractions.Fraction(labeling_job.count_of(spec.review.overlap, items), max(items, 1))
     affordable = math.floor(decisions / (1 + overlap)) - random_items
     if affordable < 0:
         needed = math.ceil(random_items * (1 + overlap))
