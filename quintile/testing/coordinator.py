@@ -7,11 +7,9 @@ and come back on the same port. Rules are those of the real one, as far as the a
 from __future__ import annotations
 
 import hashlib
-import http.server
 import json
 import threading
 import time
-import urllib.parse
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,8 +17,11 @@ from typing import Any
 import pydantic
 
 from quintile.core import messages, names
+from quintile.testing import loopback
 
 Answer = tuple[int, Any]
+Stream = tuple[int, int, int]
+"""(attempt, generation, rank)."""
 JOIN_WAIT_S = 2.0
 API = "/api/v1/internal"
 BYTES = "/api/v1/bytes/"
@@ -39,8 +40,8 @@ class State:
     plans: list[messages.GenerationPlan] = field(default_factory=list)
     exits: list[messages.RankExit] = field(default_factory=list)
     beats: list[messages.Heartbeat] = field(default_factory=list)
-    metrics: dict[tuple[int, int], dict[int, messages.MetricPoint]] = field(default_factory=dict)
-    logs: dict[tuple[int, int], dict[int, messages.LogLine]] = field(default_factory=dict)
+    metrics: dict[Stream, dict[int, messages.MetricPoint]] = field(default_factory=dict)
+    logs: dict[Stream, dict[int, messages.LogLine]] = field(default_factory=dict)
     commits: list[messages.CheckpointCommit] = field(default_factory=list)
     objects: dict[str, bytes] = field(default_factory=dict)
     access: messages.DatasetAccess | None = None
@@ -56,7 +57,7 @@ class FakeCoordinator:
         self.token = token
         self.known = State()
         self.changed = threading.Condition()
-        self._server: _Server | None = None
+        self._server: loopback.Server | None = None
         self._port = 0
 
     @property
@@ -66,21 +67,13 @@ class FakeCoordinator:
 
     def start(self) -> None:
         """Serve, on the same port as before."""
-        coordinator = self
-
-        class Handler(_Handler):
-            owner = coordinator
-
-        self._server = _Server(("127.0.0.1", self._port), Handler)
-        self._port = self._server.server_address[1]
-        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+        self._server = loopback.Server(self._serve, port=self._port)
+        self._port = self._server.port
 
     def go_away(self) -> None:
         """Stop answering; everything stays known."""
         assert self._server is not None
-        self._server.shutdown()
-        self._server.server_close()
-        self._server.drop()
+        self._server.close()
         self._server = None
 
     def stop(self) -> None:
@@ -120,6 +113,22 @@ class FakeCoordinator:
     def bytes_url(self, key: str) -> str:
         """Return the URL of an object."""
         return f"{self.url}{BYTES}{key}?signature=x"
+
+    def next_attempt(self) -> None:
+        """Begin the next attempt, as the reconciler does after a suspension."""
+        with self.changed:
+            known = self.known
+            known.attempt, known.generation = known.attempt + 1, 1
+            known.state, known.plan, known.directive = "forming", None, "continue"
+            known.joined.clear()
+
+    def _serve(self, request: loopback.Request) -> loopback.Response:
+        if request.token != self.token and not request.path.startswith(BYTES):
+            return 401, b'{"detail": "wrong token"}'
+        status, answer = self.answer(request.method, request.path, request.body)
+        if isinstance(answer, pydantic.BaseModel):
+            return status, answer.model_dump_json().encode()
+        return status, answer if isinstance(answer, bytes) else json.dumps(answer).encode()
 
     def answer(self, method: str, path: str, body: bytes) -> Answer:
         """Return status and answer of a request: JSON, a message, or bytes."""
@@ -229,7 +238,8 @@ class FakeCoordinator:
             return 200, messages.HeartbeatAnswer(
                 directive="regenerate", state=known.state, generation=known.generation
             )
-        ends = {end.rank: end for end in known.exits if end.generation == known.generation}
+        place = (known.attempt, known.generation)
+        ends = {end.rank: end for end in known.exits if (end.attempt, end.generation) == place}
         codes = [end.exit_code for end in ends.values()]
         everyone = known.plan is not None and len(codes) == known.plan.world_size
         if everyone and not any(codes):
@@ -256,14 +266,14 @@ class FakeCoordinator:
 
     def _metrics(self, body: bytes) -> Answer:
         message = messages.MetricBatch.model_validate_json(body)
-        stored = self.known.metrics.setdefault((message.generation, message.rank), {})
+        stored = self.known.metrics.setdefault(_stream(message), {})
         for point in message.points:
             stored.setdefault(point.seq, point)
         return 200, messages.Ack(seq=_contiguous(list(stored)))
 
     def _logs(self, body: bytes) -> Answer:
         message = messages.LogBatch.model_validate_json(body)
-        stored = self.known.logs.setdefault((message.generation, message.rank), {})
+        stored = self.known.logs.setdefault(_stream(message), {})
         for line in message.lines:
             stored.setdefault(line.seq, line)
         return 200, messages.Ack(seq=_contiguous(list(stored)))
@@ -328,67 +338,8 @@ class FakeCoordinator:
         return (200, data) if data is not None else (404, {"detail": f"no object {key}"})
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    """A server that can also end the connections that it has."""
-
-    allow_reuse_address = True
-    daemon_threads = True
-
-    def __init__(self, *arguments: Any) -> None:
-        self.open: set[Any] = set()
-        super().__init__(*arguments)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self.open.add(request)
-        super().process_request(request, client_address)
-
-    def shutdown_request(self, request: Any) -> None:
-        self.open.discard(request)
-        super().shutdown_request(request)
-
-    def drop(self) -> None:
-        for request in list(self.open):
-            self.shutdown_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: a test drops connections on purpose."""
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    owner: FakeCoordinator
-
-    def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
-        """Say nothing."""
-
-    def do_GET(self) -> None:  # noqa: N802
-        self._serve()
-
-    def do_POST(self) -> None:  # noqa: N802
-        self._serve()
-
-    def do_PUT(self) -> None:  # noqa: N802
-        self._serve()
-
-    def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        parts = urllib.parse.urlsplit(self.path)
-        allowed = self.headers.get("Authorization") == f"Bearer {self.owner.token}"
-        if not allowed and not parts.path.startswith(BYTES):
-            self._reply(401, {"detail": "wrong token"})
-            return
-        status, answer = self.owner.answer(self.command, parts.path, body)
-        self._reply(status, answer)
-
-    def _reply(self, status: int, answer: Any) -> None:
-        if isinstance(answer, pydantic.BaseModel):
-            data = answer.model_dump_json().encode()
-        else:
-            data = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
+def _stream(message: messages.MetricBatch | messages.LogBatch) -> Stream:
+    return message.attempt, message.generation, message.rank
 
 
 def _contiguous(seqs: list[int]) -> int:

@@ -38,13 +38,13 @@ class Forked:
         assert kind == "told", f"expected a message, got {kind}: {value}"
         return value
 
-    def result(self) -> Any:
+    def result(self, *, timeout_s: float = _WAIT_S) -> Any:
         """Return what the function returned.
 
         Raises:
             Failed: It raised.
         """
-        kind, value = self._next()
+        kind, value = self._next(timeout_s)
         if kind != "returned":
             raise Failed(f"{kind}: {value}")
         self._process.join(_WAIT_S)
@@ -69,8 +69,8 @@ class Forked:
         self._process.join(_WAIT_S)
         self._pipe.close()
 
-    def _next(self) -> tuple[str, Any]:
-        assert self._pipe.poll(_WAIT_S), "the process said nothing in time"
+    def _next(self, timeout_s: float = _WAIT_S) -> tuple[str, Any]:
+        assert self._pipe.poll(timeout_s), "the process said nothing in time"
         try:
             kind, value = self._pipe.recv()
         except EOFError:

@@ -101,6 +101,11 @@ class TestLaunching:
         assert launching.ranks_on_host(PLAN, "127.0.0.1", 2) == 4
         assert launching.ranks_on_host(PLAN, "10.0.0.7", 2) == 2
 
+    def test_the_batch_is_that_of_the_submitted_workers(self) -> None:
+        program = {"run": {"workers": {"replicas": 20}}}
+        assert launching.submitted_workers(program) == 20
+        assert launching.submitted_workers({}) == 1
+
     def test_no_rank_sees_the_token(self, tmp_path: Path) -> None:
         env = environment.load(variables(tmp_path))
         ready = inbox.Ready(1, PLAN, "", None)

@@ -39,6 +39,11 @@ def ranks_on_host(plan: wire.Json, host: str, local: int) -> int:
     return len(plan["ranks"]) if is_loopback(host) else local
 
 
+def submitted_workers(program: wire.Json) -> int:
+    """Return the number of workers that the user asked for: it fixes the global batch."""
+    return int(program.get("run", {}).get("workers", {}).get("replicas", 1))
+
+
 def is_loopback(host: str) -> bool:
     """Return whether an address is reached on its own machine only."""
     return host.startswith("127.") or host in LOOPBACK
@@ -62,7 +67,7 @@ def write_run(
         "trial_uid": env.trial_uid,
         "attempt": env.attempt,
         "mode": env.mode,
-        "workers": env.members.get("worker", 1),
+        "workers": submitted_workers(env.program),
         "ranks_on_host": ranks_on_host(ready.plan, env.host, local),
     }
     spool.write_atomically(folder.run_file, json.dumps(run).encode())
