@@ -386,7 +386,7 @@ WISHES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(history=st.lists(st.tuples(FACTS, SEEN, WISHES, st.integers(0, 90)), min_size=1, max_size=4))
 def test_what_holds_for_every_decision(history: list[tuple[Any, Any, Any, int]]) -> None:
     before: experiment.TrialStatus | None = None
