@@ -52,8 +52,9 @@ test-e2e: $(STAMP) ## real processes on this machine
 crds: $(STAMP) ## write the CRDs from the models
 	$(RUN)/python -m quintile.cli.crds charts/quintile-crds/templates
 
-openapi: $(STAMP) ## write docs/reference/openapi.json
+openapi: $(STAMP) ## write the REST interfaces, docs/reference/*openapi.json
 	$(RUN)/python -m quintile_api.openapi docs/reference/openapi.json
+	$(RUN)/python -m quintile_labeling.openapi docs/reference/labeling-openapi.json
 
 horovod: $(STAMP) ## build the Horovod wheel once and install it (needs g++ and Open MPI)
 	@trainer-image/wheels/horovod.sh $(abspath $(BIN)/python) $${QUINTILE_CACHE:-$$HOME/.cache/quintile}/wheels

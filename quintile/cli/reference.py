@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
 import inspect
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import typer.main
 
 from quintile.cli import main as program
+from quintile.settings import generated
 
 HEAD = """# Commands
 
@@ -80,21 +78,5 @@ def _default(one: Any) -> str:
     return f"`{getattr(default, 'value', default)}`"
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Write the page, or with ``--check`` return 1 when it is out of date."""
-    parser = argparse.ArgumentParser(prog="quintile.cli.reference", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="compare instead of writing")
-    parser.add_argument("file", type=Path)
-    wanted = parser.parse_args(argv)
-    text = render()
-    if not wanted.check:
-        wanted.file.write_text(text, encoding="utf-8")
-        return 0
-    if wanted.file.is_file() and wanted.file.read_text(encoding="utf-8") == text:
-        return 0
-    sys.stderr.write(f"{wanted.file} is out of date; run `make docs`.\n")
-    return 1
-
-
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(generated.main({"": render()}, goal="docs"))

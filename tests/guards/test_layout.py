@@ -108,7 +108,7 @@ def test_names_say_something() -> None:
 
 
 def test_nothing_is_unfinished() -> None:
-    mark = re.compile(r"\b(TODO|FIXME|XXX|NotImplementedError|HACK)\b")
+    mark = re.compile(r"\b(TODO|FIXME|XXX|HACK)\b|raise NotImplementedError")
     found = [
         f"{path.relative_to(ROOT)}:{number}"
         for path in code()

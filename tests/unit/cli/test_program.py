@@ -117,19 +117,6 @@ class TestHelp:
             assert all(one.help for one in command.params if not getattr(one, "hidden", 0)), path
 
 
-class TestReference:
-    def test_is_up_to_date(self) -> None:
-        page = (ROOT / "docs" / "reference" / "cli.md").read_text(encoding="utf-8")
-        assert page == reference.render()
-
-    def test_check_says_when_it_is_not(self, tmp_path: Path, capsys: Any) -> None:
-        path = tmp_path / "cli.md"
-        assert reference.main(["--check", str(path)]) == 1
-        assert "out of date" in capsys.readouterr().err
-        assert reference.main([str(path)]) == 0
-        assert reference.main(["--check", str(path)]) == 0
-
-
 class TestRendering:
     COLUMNS = {"name": ["a", "bb"], "items": [1797, 3], "share": [0.123456, None]}
     DOCUMENTS = [{"name": "a"}, {"name": "bb"}]
