@@ -92,7 +92,7 @@ class Background:
 
     def _due_stages(self) -> list[tuple[int, str]]:
         query = sa.select(tables.Job.id, tables.Job.stage, tables.Job.spec).where(
-            tables.Job.deleted.is_(False),
+            tables.Job.deleted_s.is_(None),
             tables.Job.stage.in_(sorted(HEAVY)),
             tables.Job.retry_s <= self._ctx.clock.now(),
         )
@@ -109,7 +109,7 @@ class Background:
             sa.select(tables.Round.job_id)
             .join(tables.Job, tables.Job.id == tables.Round.job_id)
             .where(
-                tables.Job.deleted.is_(False),
+                tables.Job.deleted_s.is_(None),
                 tables.Job.retry_s <= self._ctx.clock.now(),
                 tables.Round.state == "closed",
                 tables.Round.stored.is_(False),

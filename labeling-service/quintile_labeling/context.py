@@ -91,7 +91,7 @@ def job_named(session: orm.Session, namespace: str, name: str, *, lock: bool = F
         NotFound: There is none (yet).
     """
     query = sa.select(tables.Job).where(
-        tables.Job.namespace == namespace, tables.Job.name == name, tables.Job.deleted.is_(False)
+        tables.Job.namespace == namespace, tables.Job.name == name, tables.Job.deleted_s.is_(None)
     )
     job = session.scalar(query.with_for_update() if lock else query)
     if job is None:
@@ -104,7 +104,7 @@ def job_named(session: orm.Session, namespace: str, name: str, *, lock: bool = F
 
 def job_of(session: orm.Session, uid: str, *, lock: bool = False) -> tables.Job | None:
     """Return the job with this uid, deleted ones left out; None when it was not admitted."""
-    query = sa.select(tables.Job).where(tables.Job.uid == uid, tables.Job.deleted.is_(False))
+    query = sa.select(tables.Job).where(tables.Job.uid == uid, tables.Job.deleted_s.is_(None))
     return session.scalar(query.with_for_update() if lock else query)
 
 

@@ -45,6 +45,7 @@ class Job(Base):
     answers (what the budget limits), ``human`` items with a live answer, ``auto`` items whose
     machine label the certificate covers; ``random_settled``, ``chosen_settled``,
     ``others_settled`` (uncovered items): settled items by the way they were asked for.
+    ``deleted_s``: when its resource was missed; 0 = somebody deleted it, so that nothing is kept.
     ``problem``: what holds the background work up; it is tried again after ``retry_s``.
     """
 
@@ -57,7 +58,7 @@ class Job(Base):
     generation: orm.Mapped[int]
     spec: orm.Mapped[dict[str, Any]]
     created_s: orm.Mapped[float]
-    deleted: orm.Mapped[bool]
+    deleted_s: orm.Mapped[float | None]
     stage: orm.Mapped[str] = orm.mapped_column(sa.String(16))
     pool_sha256: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     items: orm.Mapped[int]

@@ -66,8 +66,13 @@ def admit(ctx: context.Context, document: meta.Document) -> str:
         version, limits = check(ctx.catalog, job.spec, job.metadata.namespace)
         with ctx.database.write() as session:
             ctx.database.serialize(session, f"admit {uid}")
-            if context.job_of(session, uid) is None:
+            found = session.scalar(sa.select(tables.Job).where(tables.Job.uid == uid))
+            if found is None:
                 _create(ctx, session, job, version=version, limits=limits)
+            elif found.deleted_s is not None:
+                # Its resource was missed for a while, and is there again.
+                found.deleted_s = None
+                ctx.changed(session, found)
     with ctx.database.write() as session:
         row = context.job_of(session, uid, lock=True)
         if row is not None and row.generation < job.metadata.generation:
@@ -102,7 +107,7 @@ def _create(
     limits: cycle.Limits,
 ) -> None:
     place = job.metadata
-    _replace_namesake(session, place)
+    _replace_namesake(ctx, session, place)
     salt = secrets.token_hex(16)
     row = tables.Job(
         uid=place.uid,
@@ -111,7 +116,7 @@ def _create(
         generation=place.generation,
         spec=job.spec.document(),
         created_s=ctx.clock.now(),
-        deleted=False,
+        deleted_s=None,
         stage="importing",
         pool_sha256=version.manifest_sha256,
         items=version.items,
@@ -141,7 +146,7 @@ def _create(
     ctx.changed(session, row)
 
 
-def _replace_namesake(session: orm.Session, place: meta.ObjectMeta) -> None:
+def _replace_namesake(ctx: context.Context, session: orm.Session, place: meta.ObjectMeta) -> None:
     # A job of this name with another uid is gone from the resource store: names are unique there.
     session.execute(
         sa.update(tables.Job)
@@ -149,8 +154,9 @@ def _replace_namesake(session: orm.Session, place: meta.ObjectMeta) -> None:
             tables.Job.namespace == place.namespace,
             tables.Job.name == place.name,
             tables.Job.uid != place.uid,
+            tables.Job.deleted_s.is_(None),
         )
-        .values(deleted=True)
+        .values(deleted_s=ctx.clock.now())
     )
 
 

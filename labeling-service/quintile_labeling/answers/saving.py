@@ -219,7 +219,6 @@ def _acknowledge(
             revision=revision,
         )
     )
-    at.session.flush()
     return tasks.AnswerResult(
         client_id=client_id, outcome=outcome, revision=revision, problem=problem
     )

@@ -11,10 +11,14 @@ from quintile_labeling import tables
 from quintile_labeling.answers import rules
 
 _UNSETTLED: Final = -2
+_BEFORE: Final = ("importing", "ready")
+"""Stages without a certificate: its ingest moves the job on in the same transaction."""
 
 
 def check(session: orm.Session, job: tables.Job, item_id: str) -> None:
     """Mark the certificate stale, or fresh again, when the answer of an item of R changed."""
+    if job.stage in _BEFORE:
+        return
     if session.get_one(tables.Item, (job.id, item_id)).random_rank is None:
         return
     certificate = of(session, job)

@@ -73,9 +73,7 @@ def delete(_caller: access.Manager, ctx: context.Current, project: str, job: str
     document = _stored(ctx, project, job)
     uid = str(document["metadata"]["uid"])
     ctx.resources.delete(meta.Key(context.KIND, project, job), uid=uid)
-    with ctx.database.write() as session:
-        sweeping.mark(session, tables.Job.uid == uid)
-    ctx.bells.work.notify()
+    sweeping.mark_deleted(ctx, uid)
 
 
 @router.patch("/{job}")

@@ -18,7 +18,7 @@ from quintile_labeling import context, tables
 from quintile_labeling.queue import slots
 from quintile_labeling.rounds import advance
 
-PIECE: Final = 5_000
+PIECE: Final = 2_000
 """Items per transaction, so that people who answer never wait for long."""
 
 
@@ -99,7 +99,7 @@ def _locked(session: orm.Session, job_id: int) -> tables.Job | None:
     """Return a job that still imports, locked; None when it is deleted or done."""
     query = sa.select(tables.Job).where(
         tables.Job.id == job_id,
-        tables.Job.deleted.is_(False),
+        tables.Job.deleted_s.is_(None),
         tables.Job.stage == "importing",
     )
     return session.scalar(query.with_for_update())

@@ -79,7 +79,7 @@ def test_killed_before_any_commit_of_an_import(world: Any) -> None:
     body = {"name": "pets", "spec": spec_of()}
     assert world.manager().post(jobs, json=body).status_code == 201
     one = job_id(world)
-    for number in (1, 2, 3, 4):
+    for number in (1, 2, 3, 4, 5):
         kill_at_commit(world, number)
         with pytest.raises(Killed):
             importing.import_items(world.ctx, one)
@@ -237,21 +237,42 @@ def test_a_closed_round_is_told_only_once_its_manifest_is_stored(world: Any) -> 
     assert job.known.rounds[-1].manifest_sha256
 
 
-def test_jobs_whose_resource_is_gone_are_forgotten(world: Any) -> None:
+def rows_left(world: Any, one: int) -> int:
+    with world.ctx.database.read() as session:
+        return sum(
+            session.query(table).filter(table.job_id == one).count()
+            for table in (tables.Item, tables.Slot, tables.Lease, tables.Round, tables.Annotation)
+        )
+
+
+def test_a_deleted_job_leaves_nothing(world: Any) -> None:
     job, other = world.job(), world.job("other")
     job.closed()
-    uid = job.uid
-    prefix = f"rounds/{uid}/"
+    job.label(3)
+    one, prefix = job_id(world), f"rounds/{job.uid}/"
     assert list(world.objects.list(prefix))
-    world.resources.delete(meta.Key("LabelingJob", "default", "pets"))
-    sweeping.mark_gone(world.ctx)
-    assert world.facts.job(uid) is None
+    assert world.manager().delete(job.path).status_code == 204
     sweeping.purge(world.ctx)
     assert not list(world.objects.list(prefix))
-    with world.ctx.database.read() as session:
-        for table in (tables.Item, tables.Slot, tables.Lease, tables.Round, tables.Annotation):
-            assert session.query(table).filter(table.job_id != 2).count() == 0
+    assert rows_left(world, one) == 0
     assert other.known.items == 120
+
+
+def test_a_job_whose_resource_is_missed_is_kept_for_a_week(world: Any) -> None:
+    job, other = world.job(), world.job("other")
+    job.label(3)
+    key = meta.Key("LabelingJob", "default", "pets")
+    document, one = world.resources.get(key), job_id(world)
+    world.resources.delete(key)
+    sweeping.mark_gone(world.ctx)
+    sweeping.purge(world.ctx)
+    assert world.facts.job(document["metadata"]["uid"]) is None
+    assert other.known.items == 120
+    assert world.facts.admit(document).human == 3
+    sweeping.mark_gone(world.ctx)
+    world.clock.sleep(sweeping.GRACE_S + 1)
+    sweeping.purge(world.ctx)
+    assert rows_left(world, one) == 0
 
 
 def test_the_threads_do_it_all(world: Any) -> None:

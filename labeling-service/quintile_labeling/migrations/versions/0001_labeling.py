@@ -61,7 +61,7 @@ def _jobs() -> None:
         sa.Column("generation", sa.Integer(), nullable=False),
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("created_s", sa.Double(), nullable=False),
-        sa.Column("deleted", sa.Boolean(), nullable=False),
+        sa.Column("deleted_s", sa.Double(), nullable=True),
         sa.Column("stage", sa.String(length=16), nullable=False),
         sa.Column("pool_sha256", sa.String(length=64), nullable=False),
         sa.Column("items", sa.Integer(), nullable=False),
