@@ -71,7 +71,7 @@ async def draw(stage: data.Stage, step: show.Step) -> list[report.CurvePoint]:
 async def _answer_round(stage: data.Stage, number: int) -> int:
     """Answer until round ``number`` closes; return how many images people labelled by then."""
     calls = stage.client.labeling
-    wanted = tasks.NextRequest(count=LEASES, client="demo")
+    wanted = tasks.NextRequest(count=LEASES, client="demo", fresh=True)
     deadline = time.monotonic() + DEADLINE_S
     # An answer that completes a round closes it at once, so no task of the next one is taken.
     while not await _is(stage, number, ("closed", "ingested")):

@@ -86,6 +86,8 @@ export class TaskQueue {
   take(found) {
     this.ready = found.ready;
     this.waiting = found.tasks.length || this.tasks.length ? "" : found.waiting || found.state;
+    // At the limit with empty hands: an answer with leases got lost on its way; give those back.
+    if (this.waiting === "LeaseLimit") this.fresh = true;
     for (const task of found.tasks) {
       const held = this.tasks.find((other) => other.slot_id === task.slot_id);
       if (held) {
