@@ -220,7 +220,7 @@ class _Worker:
     async def _next(self) -> tasks.TaskBatch:
         seconds = self._annotator.seconds
         count = BATCH if seconds <= 0 else max(1, min(BATCH, int(LEASE_WORK_S / seconds)))
-        # Nothing is held here: what the server thinks we hold was leased in an answer that got lost.
+        # Nothing is held here: what the server thinks we hold went with an answer that got lost.
         wanted = tasks.NextRequest(count=count, client=self._name, fresh=True)
         return await self._client.labeling.next_tasks(*self._place, wanted, wait_s=LONG_POLL_S)
 
