@@ -108,11 +108,14 @@ def _name(connections: links.Links, consistency: settings.Consistency, clock: in
     vectors = [json.loads(bytes(request.content or b"")) for request in requests]
     text = json.dumps(clocks.merge(vectors)).encode()
     header = frames.Header(frames.CUT_AT, length=len(text))
-    connections.exchange(
-        [links.Request(server, header, text) for server in everyone],
-        place=None,
-        what="the naming of a cut",
-    )
+    # Server 0 is the last to know: until then it answers no push of the cut's last clock, so that
+    # nobody can be beyond the cut on a server that does not know it yet.
+    for told in (everyone[1:], everyone[:1]):
+        connections.exchange(
+            [links.Request(server, header, text) for server in told],
+            place=None,
+            what="the naming of a cut",
+        )
 
 
 def _read(connections: links.Links, about: job.Job, shapes: Mapping[str, torch.Size]) -> Contents:

@@ -192,6 +192,8 @@ class Service:
             peer.send_text(frames.STATUS, self.status(), step=header.step)
         elif kind == frames.BYE:
             self._left.add(peer.number)
+            if self._book is not None:
+                self._book.release(peer.number)
             self._retire(peer.number)
             peer.acknowledge(header)
         else:
