@@ -21,7 +21,8 @@ COLOUR_SIDE = 4
 ORIENTATIONS = 8
 CELLS = 8
 PATCH_SIDE = 6
-POOLS = 3
+MEAN_POOLS = 3
+PEAK_POOLS = 2
 _MAX_CODES = 160
 _PATCHES_TO_LEARN = 40_000
 _ROWS_TO_CLUSTER = 8_000
@@ -54,9 +55,12 @@ def pixels(drawn: canvas.FloatImage) -> FloatRows:
 
 
 def colours(drawn: canvas.FloatImage) -> FloatRows:
-    """Return opponent colours at 4 x 4 [n, 48]."""
+    """Return the two colour planes at 4 x 4 [n, 32].
+
+    Brightness is left out: it tells more about the lamp than about the thing.
+    """
     shrink = canvas.resampler(drawn.shape[1], COLOUR_SIDE)
-    planes = np.moveaxis(drawn, 3, 1)
+    planes = np.moveaxis(drawn[..., 1:], 3, 1)
     small = (shrink @ planes @ shrink.T).reshape(len(drawn), -1)
     return np.asarray(small, dtype=np.float32)
 
@@ -110,8 +114,11 @@ def learn_patches(drawn: canvas.FloatImage, *, seed: int) -> Patches:
     return Patches(mean.astype(np.float32), whitener, centroids, stride)
 
 
-def codes(drawn: canvas.FloatImage, patches: Patches) -> FloatRows:
-    """Return triangle codes of all patches, averaged over 3 x 3 regions [n, 9 k]."""
+def codes(drawn: canvas.FloatImage, patches: Patches) -> tuple[FloatRows, FloatRows]:
+    """Return triangle codes of all patches: means of 3 x 3 regions, peaks of 2 x 2.
+
+    Means [n, 9 k] tell textures, peaks [n, 4 k] small things wherever they are.
+    """
     windows = _windows(drawn, stride=patches.stride)
     n, height, width = windows.shape[:3]
     white = (_contrast(windows.reshape(n * height * width, -1)) - patches.mean) @ patches.whitener
@@ -119,16 +126,22 @@ def codes(drawn: canvas.FloatImage, patches: Patches) -> FloatRows:
     distance = np.sqrt(np.clip(squared - 2 * white @ patches.centroids.T, 0, None))
     active = np.clip(distance.mean(axis=1, keepdims=True) - distance, 0, None)
     grid = active.reshape(n, height, width, -1)
-    edges_down = np.linspace(0, height, POOLS + 1).astype(int)
-    edges_across = np.linspace(0, width, POOLS + 1).astype(int)
-    pooled = [
-        grid[:, edges_down[i] : edges_down[i + 1], edges_across[j] : edges_across[j + 1]].mean(
-            axis=(1, 2)
-        )
-        for i in range(POOLS)
-        for j in range(POOLS)
+    means = [region.mean(axis=(1, 2)) for region in _regions(grid, MEAN_POOLS)]
+    peaks = [region.max(axis=(1, 2)) for region in _regions(grid, PEAK_POOLS)]
+    return (
+        np.concatenate(means, axis=1).astype(np.float32),
+        np.concatenate(peaks, axis=1).astype(np.float32),
+    )
+
+
+def _regions(grid: FloatRows, count: int) -> list[FloatRows]:
+    down = np.linspace(0, grid.shape[1], count + 1).astype(int)
+    across = np.linspace(0, grid.shape[2], count + 1).astype(int)
+    return [
+        grid[:, down[i] : down[i + 1], across[j] : across[j + 1]]
+        for i in range(count)
+        for j in range(count)
     ]
-    return np.concatenate(pooled, axis=1).astype(np.float32)
 
 
 def _windows(drawn: canvas.FloatImage, *, stride: int) -> FloatRows:

@@ -162,7 +162,8 @@ def _planes(drawn: canvas.FloatImage, *, coloured: bool) -> canvas.FloatImage:
 def _parts(
     drawn: canvas.FloatImage, *, coloured: bool, patches: blocks.Patches
 ) -> list[NDArray[np.float32]]:
-    parts = [blocks.pixels(drawn), blocks.gradients(drawn)]
-    parts.append(blocks.codes(_planes(drawn, coloured=coloured), patches))
-    parts.append(blocks.colours(drawn))
+    means, peaks = blocks.codes(_planes(drawn, coloured=coloured), patches)
+    parts = [blocks.pixels(drawn), blocks.gradients(drawn), means, peaks]
+    if coloured:
+        parts.append(blocks.colours(drawn))
     return parts
