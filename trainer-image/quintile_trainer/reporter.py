@@ -41,7 +41,7 @@ class Reporter:
         self._writer: threading.Thread | None = None
         if env.rank == 0:
             path = event_path(env)
-            purge = resume_step if env.generation > 1 or env.attempt > 1 else None
+            purge = resume_step + 1 if env.generation > 1 or env.attempt > 1 else None
             self._writer = threading.Thread(
                 target=self._write_events, args=(path, purge), name="events", daemon=True
             )
