@@ -18,6 +18,8 @@ from quintile.engine.certify import bounds
 
 SIMULATIONS = 200
 _WORTHWHILE = 0.5
+_UNSURE = 0.8
+"""Deviation of the logarithm of the doubt that no number of chosen items removes."""
 _WIDER = (1.25, 1.5, 2.0, 3.0, 5.0)
 
 
@@ -165,8 +167,8 @@ def _simulate(
     known = np.arange(len(scores)) >= len(evidence.pool)
     sample = bounds.sealed_count(plan.random_size, goal.mode) or plan.random_size
     draw = draws.generator(seed, "forecast")
-    # How far the scores may be off: the fewer errors were seen, the less is known.
-    spread = 1 / math.sqrt(1 + float(evidence.chosen_wrong.sum()))
+    # How far the doubt may be off, as a factor: the fewer errors were seen, the less is known.
+    spread = math.sqrt(_UNSURE**2 + 1 / (1 + float(evidence.chosen_wrong.sum())))
     shares = np.empty(SIMULATIONS)
     for number in range(SIMULATIONS):
         rows = draw.permutation(len(scores))[:sample]
