@@ -13,7 +13,7 @@ from quintile_labeling import paging, tables
 from quintile_labeling.answers import rules
 from quintile_labeling.views import labels
 
-WINDOW: Final = 1000
+WINDOW: Final = 500
 """Items per query while a filter looks for fitting ones."""
 
 WINDOWS: Final = 4
