@@ -143,7 +143,8 @@ def stop_reason(
     bounds = progress.limits
     if progress.decisions >= bounds.decisions:
         return "BudgetSpent", f"all {bounds.decisions} answers of the budget are given"
-    if progress.stop:
+    # A job that says how many chosen items it wants is asked for that many.
+    if progress.stop and spec.budget.max_chosen is None:
         return progress.stop, f"the engine stopped learning: {progress.stop}"
     if progress.chosen_settled >= bounds.chosen:
         return "ChosenBudgetSpent", f"all {bounds.chosen} chosen items are settled"

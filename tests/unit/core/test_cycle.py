@@ -138,6 +138,11 @@ STEPS: dict[str, tuple[cycle.Progress, dict[str, Any], tuple[Any, ...]]] = {
         {},
         ("close", 2, "finalise", "Converged"),
     ),
+    "the engine stops, but chosen items were asked for by number": (
+        progress(EMBEDDED, fact(1, "ingested"), stop="Converged", random_settled=20),
+        {"budget": {"maxChosen": "30"}},
+        ("open", 2, "learn", "NextBatch"),
+    ),
     "rounds are used up": (
         progress(EMBEDDED, fact(2, "ingested"), random_settled=20, chosen_settled=40),
         {"budget": {"maxRounds": 2}},
