@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 from dataclasses import dataclass
 from types import TracebackType
+from typing import NamedTuple
 
 import torch
 
@@ -21,16 +22,31 @@ from quintile_trainer.shm import settings as settings_module
 from quintile_trainer.shm.sums import Operation
 
 _AHEAD = 2
-"""Pieces that one large tensor is ahead of its sums: enough to overlap, few enough for caches."""
+"""Pieces that one large tensor is ahead of its sums: enough to overlap, few enough for caches.
+
+Ranks that share cores go as far ahead as they can: every wait costs them a change of process.
+"""
+_CUTS = 1024
+"""Sizes of tensors whose cuts are kept."""
 
 
-@dataclass(frozen=True)
-class _Piece:
+@dataclass(frozen=True, slots=True)
+class _Cut:
+    """A piece of any tensor of a size: its span, each rank's share, whether it is summed whole."""
+
+    span: layout_module.Span
+    shares: tuple[layout_module.Span, ...]
+    direct: bool
+
+
+class _Piece(NamedTuple):
+    """A piece on its way; ``kind`` is what the ranks compare."""
+
     number: int
     values: torch.Tensor
     operation: Operation
-    shares: tuple[layout_module.Span, ...]
-    direct: bool
+    kind: int
+    cut: _Cut
 
 
 class Group:
@@ -48,6 +64,12 @@ class Group:
         self._posted = tuple(self._layout.counter("posted", peer) for peer in ranks)
         self._reduced = tuple(self._layout.counter("reduced", peer) for peer in ranks)
         self._taken = tuple(self._layout.counter("taken", peer) for peer in ranks)
+        self._described = tuple(
+            tuple(self._layout.description(peer, bank) for bank in range(self._layout.banks))
+            for peer in ranks
+        )
+        self._cuts: dict[tuple[int, int], tuple[_Cut, ...]] = {}
+        self._ahead = _AHEAD if given.spin_us else self._layout.banks
         self._number = 0
         self._to_reduce: collections.deque[_Piece] = collections.deque()
         self._to_take: collections.deque[_Piece] = collections.deque()
@@ -77,11 +99,11 @@ class Group:
             Mismatch: The ranks gave tensors of different size or type.
         """
         if values.is_contiguous():
-            self._queue(values, operation, ahead=_AHEAD)
+            self._queue(values, operation, ahead=self._ahead)
             self.finish()
             return
         whole = values.detach().contiguous()
-        self._queue(whole, operation, ahead=_AHEAD)
+        self._queue(whole, operation, ahead=self._ahead)
         self.finish()
         values.detach().copy_(whole)
 
@@ -116,34 +138,51 @@ class Group:
         flat = _flat(values)
         if self.world_size == 1:
             return
-        size, dtype = flat.dtype.itemsize, flat.dtype
-        for start, stop in layout_module.pieces(flat.numel(), size, self._layout.piece_bytes):
+        cuts = self._cut(flat.numel(), flat.dtype.itemsize)
+        kind = _kind(flat.dtype, operation)
+        for cut in cuts:
             self._number += 1
-            count = stop - start
-            direct = count * size <= self._layout.direct_bytes
-            whole = flat if count == flat.numel() else flat[start:stop]
-            spans = layout_module.shares(count, size, self.world_size)
-            self._post(_Piece(self._number, whole, operation, spans, direct), dtype)
+            values = flat if len(cuts) == 1 else flat[cut.span[0] : cut.span[1]]
+            self._post(_Piece(self._number, values, operation, kind, cut))
             self._advance(ahead)
 
-    def _post(self, piece: _Piece, dtype: torch.dtype) -> None:
-        number, values = piece.number, piece.values
+    def _cut(self, elements: int, itemsize: int) -> tuple[_Cut, ...]:
+        """Return how a tensor is cut; a model asks for the same ones in every step."""
+        known = self._cuts.get((elements, itemsize))
+        if known is None:
+            if len(self._cuts) >= _CUTS:
+                self._cuts.clear()
+            known = self._cuts[(elements, itemsize)] = tuple(
+                _Cut(
+                    span=(start, stop),
+                    shares=layout_module.shares(stop - start, itemsize, self.world_size),
+                    direct=self._layout.is_direct((stop - start) * itemsize),
+                )
+                for start, stop in layout_module.pieces(
+                    elements, itemsize, self._layout.piece_bytes
+                )
+            )
+        return known
+
+    def _post(self, piece: _Piece) -> None:
+        number, values, cut = piece.number, piece.values, piece.cut
+        dtype = values.dtype
         while self._number_waiting() >= self._layout.banks:
             self._oldest()
         free = number - self._layout.banks
         if free > 0:
             self._await(self._taken, free, piece)
         bank = self._bank(number)
-        if piece.direct:
+        if cut.direct:
             self._memory.slot(dtype, self.rank, bank, (0, values.numel())).copy_(values)
         else:
-            first, last = piece.shares[self.rank]
+            first, last = cut.shares[self.rank]
             for span in ((0, first), (last, values.numel())):
                 if span[0] < span[1]:
                     self._memory.slot(dtype, self.rank, bank, span).copy_(values[span[0] : span[1]])
-        words, at = self._memory.words, self._layout.description(self.rank, bank)
+        words, at = self._memory.words, self._described[self.rank][bank]
         words[at] = values.numel()
-        words[at + 1] = _kind(dtype, piece.operation)
+        words[at + 1] = piece.kind
         self._to_reduce.append(piece)
         self._waiter.publish(self._posted[self.rank], number)
 
@@ -159,7 +198,7 @@ class Group:
 
     def _take_ready(self) -> None:
         while self._to_take and (
-            self._to_take[0].direct or self._is_there(self._reduced, self._to_take[0].number)
+            self._to_take[0].cut.direct or self._is_there(self._reduced, self._to_take[0].number)
         ):
             self._take()
 
@@ -170,32 +209,34 @@ class Group:
 
     def _reduce(self) -> None:
         piece = self._to_reduce[0]
-        number, values, dtype = piece.number, piece.values, piece.values.dtype
+        number, values, cut = piece.number, piece.values, piece.cut
+        dtype = values.dtype
         self._await(self._posted, number, piece)
         bank = self._bank(number)
         self._compare(piece, bank)
-        span = (0, values.numel()) if piece.direct else piece.shares[self.rank]
+        span = (0, values.numel()) if cut.direct else cut.shares[self.rank]
         if span[0] < span[1]:
-            mine = values if piece.direct else values[span[0] : span[1]]
+            mine = values if cut.direct else values[span[0] : span[1]]
             inputs = [
                 mine if peer == self.rank else self._memory.slot(dtype, peer, bank, span)
                 for peer in range(self.world_size)
             ]
             self._adder.combine(inputs, mine, self.rank, piece.operation)
-            if not piece.direct:
+            if not cut.direct:
                 self._memory.slot(dtype, self.rank, bank, span).copy_(mine)
         self._to_take.append(self._to_reduce.popleft())
-        if not piece.direct:
+        if not cut.direct:
             self._waiter.publish(self._reduced[self.rank], number)
 
     def _take(self) -> None:
         piece = self._to_take[0]
-        number, values, dtype = piece.number, piece.values, piece.values.dtype
-        if not piece.direct:
+        number, values, cut = piece.number, piece.values, piece.cut
+        dtype = values.dtype
+        if not cut.direct:
             self._await(self._reduced, number, piece)
             bank = self._bank(number)
             for peer in self._others:
-                span = piece.shares[peer]
+                span = cut.shares[peer]
                 if span[0] < span[1]:
                     shared = self._memory.slot(dtype, peer, bank, span)
                     values[span[0] : span[1]].copy_(shared)
@@ -204,9 +245,9 @@ class Group:
 
     def _compare(self, piece: _Piece, bank: int) -> None:
         words = self._memory.words
-        mine = (piece.values.numel(), _kind(piece.values.dtype, piece.operation))
+        mine = (piece.values.numel(), piece.kind)
         for peer in self._others:
-            at = self._layout.description(peer, bank)
+            at = self._described[peer][bank]
             theirs = (words[at], words[at + 1])
             if theirs != mine:
                 self._broken = problems.Mismatch(

@@ -74,6 +74,13 @@ class Layout:
         """Return the size of the whole."""
         return self.slot(self.world_size, 0)
 
+    def is_direct(self, size_bytes: int) -> bool:
+        """Return whether every rank sums a whole piece of this size by itself.
+
+        Two ranks always do: it moves about as many bytes as shares do, with one wait less.
+        """
+        return self.world_size == 2 or size_bytes <= self.direct_bytes
+
     def _block(self, rank: int) -> int:
         return LINE // WORD + rank * self.block_words
 

@@ -17,7 +17,8 @@ class Settings:
     Attributes:
         piece_bytes: Tensors are summed in pieces of this size: small enough for the caches.
         banks: Pieces of a rank that may be under way at once.
-        direct_bytes: Up to this size every rank sums the whole by itself, with one wait less.
+        direct_bytes: Up to this size every rank sums the whole by itself, with one wait less; with
+            two ranks at any size.
         spin_us: Longest time a rank looks for another before it sleeps; 0 when ranks share cores.
         deadline_s: Longest wait for another rank.
         meeting_s: Longest wait for all ranks to come.
@@ -25,9 +26,9 @@ class Settings:
             size of ``/dev/shm`` limits.
     """
 
-    piece_bytes: int = 1 << 20
-    banks: int = 16
-    direct_bytes: int = 16 << 10
+    piece_bytes: int = 1 << 19
+    banks: int = 32
+    direct_bytes: int = 64 << 10
     spin_us: int = 50
     deadline_s: float = 600.0
     meeting_s: float = 120.0
