@@ -146,11 +146,11 @@ def test_nobody_is_further_ahead_than_the_bound(cluster: Callable[..., Any]) -> 
     running = cluster(servers=2, workers=2)
     fast, slow = running.work(race, about)
     # With its push number 5 worker 0 is 3 ahead of worker 1, which stands at 2: no answer.
-    assert [fast.message() for _ in range(4)] == [1, 2, 3, 4]
-    assert [slow.message() for _ in range(2)] == [1, 2]
+    assert [fast.told() for _ in range(4)] == [1, 2, 3, 4]
+    assert [slow.told() for _ in range(2)] == [1, 2]
     assert slow.result() == 2
     # Worker 1 left: nobody waits for it any more.
-    assert [fast.message() for _ in range(2)] == [5, 6]
+    assert [fast.told() for _ in range(2)] == [5, 6]
     assert fast.result() == 6
 
 
@@ -201,7 +201,7 @@ def test_a_cut_ends_with_the_process_that_asked_for_it(cluster: Callable[..., An
 
     running = cluster(servers=2, workers=2, limits=settings.Limits(reconnect_s=20, slice_s=0.02))
     workers = running.work(leave_a_cut)
-    assert [worker.message() for worker in workers] == ["joined", "joined"]
+    assert [worker.told() for worker in workers] == ["joined", "joined"]
     workers[0].result()
     # Worker 0 is gone at clock 0; the cut named clock 1 and is forgotten, so worker 1 goes on.
-    assert [workers[1].message() for _ in range(3)] == [0, 1, 2]
+    assert [workers[1].told() for _ in range(3)] == [0, 1, 2]

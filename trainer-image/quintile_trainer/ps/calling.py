@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import random
 import select
 import socket
 import time
@@ -48,7 +49,8 @@ def call(
                 end.close()
             if time.monotonic() + RETRY_S >= deadline:
                 raise failures.PeerLost(f"{where} cannot be reached: {error}") from error
-            time.sleep(RETRY_S)
+            # Many workers look for one server: they must not come all at once, again and again.
+            time.sleep(RETRY_S * random.uniform(0.5, 1.5))
         except BaseException:
             if end is not None:
                 end.close()

@@ -6,10 +6,9 @@ and then raise ``PeerLost`` with the name of who is late.
 
 from __future__ import annotations
 
-import array
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,6 +147,11 @@ class Client:
         return self._links.worker
 
     @property
+    def workers(self) -> int:
+        """Return how many workers there are."""
+        return self._team.workers
+
+    @property
     def clock(self) -> int:
         """Return how many pushes of this worker are done: the step of its next one."""
         return self._clock
@@ -196,27 +200,24 @@ class Client:
         found = self._take_lease(size)
         self._lease = found
         if found is None:
-            self._to_all(frames.RETIRE, "the end of pushes")
+            self.retire()
         return found
+
+    def retire(self) -> None:
+        """Push no more, and let nobody wait for a push of this worker; reading goes on."""
+        self._to_all(frames.RETIRE, "the end of pushes")
 
     def barrier(self) -> None:
         """Wait until all workers are here."""
-        self.reduce(())
+        self.total(torch.zeros(0))
 
-    def reduce(self, values: Sequence[float], *, largest: bool = False) -> list[float]:
-        """Return the sum (in rank order) or the maximum over all workers, element by element."""
-        payload = array.array("d", values).tobytes()
-        flags = frames.MAXIMUM if largest else 0
-        # All ranks make the same calls in one order, so their numbers agree.
-        self._reductions += 1
-        header = self._header(frames.REDUCE)._replace(
-            step=self._reductions, flags=flags, length=len(payload)
-        )
-        request = links.Request(0, header, payload)
-        self._links.exchange([request], place=None, what="a reduction over all workers")
-        answer = array.array("d")
-        answer.frombytes(bytes(request.content or b""))
-        return answer.tolist()
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum over all workers, in rank order and float64, element by element."""
+        return self._reduce(values, 0)
+
+    def highest(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the element-wise maximum over all workers."""
+        return self._reduce(values, frames.MAXIMUM)
 
     def statistics(self) -> Statistics:
         """Return the counters of all servers."""
@@ -254,6 +255,21 @@ class Client:
     def abandon(self) -> None:
         """Close all connections at once, after a failure."""
         self._links.close()
+
+    def _reduce(self, values: torch.Tensor, flags: int) -> torch.Tensor:
+        sent = values.detach().to("cpu", torch.float64, copy=True).contiguous()
+        answer = torch.zeros_like(sent)
+        payload = memory.view(sent) if sent.numel() else None
+        # All ranks make the same calls in one order, so their numbers agree.
+        self._reductions += 1
+        header = self._header(frames.REDUCE)._replace(
+            step=self._reductions, flags=flags, length=8 * sent.numel()
+        )
+        request = links.Request(0, header, payload)
+        self._links.exchange([request], place=None, what="a reduction over all workers")
+        if request.content is not None:
+            memory.view(answer)[:] = request.content
+        return answer.to(values.dtype)
 
     def _take_lease(self, size: int) -> ledger.Lease | None:
         """Tell that the last push is complete, and ask for ``size`` positions."""

@@ -6,6 +6,7 @@ server, whatever happened.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -87,12 +88,14 @@ def begin(source: Source, about: job.Job, shapes: Mapping[str, torch.Size], *, c
     reading: futures.Future[Contents] = futures.Future()
 
     def read() -> None:
+        # The connections close before anybody hears of the end: the next cut may begin at once.
         try:
-            reading.set_result(_read(connections, about, shapes))
+            with contextlib.closing(connections):
+                found = _read(connections, about, shapes)
         except BaseException as error:  # the boundary of the thread: whoever asks gets it
             reading.set_exception(error)
-        finally:
-            connections.close()
+        else:
+            reading.set_result(found)
 
     threading.Thread(target=read, name="parameter-cut", daemon=True).start()
     return Cut(reading)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import array
 import time
 from dataclasses import dataclass, field
 
-from quintile_trainer import failures
-from quintile_trainer.ps import frames, ledger, peers
+import torch
 
-VALUES_LIMIT_BYTES = 1 << 16
+from quintile_trainer import failures
+from quintile_trainer.ps import frames, ledger, memory, peers
+
+VALUES_LIMIT_BYTES = 64 << 20
 
 
 @dataclass
@@ -18,7 +19,7 @@ class Gathering:
 
     header: frames.Header
     since: float
-    parts: dict[int, array.array[float]] = field(default_factory=dict)
+    parts: dict[int, torch.Tensor] = field(default_factory=dict)
     asking: dict[int, peers.Peer] = field(default_factory=dict)
 
 
@@ -40,8 +41,9 @@ class Reductions:
         if known is not None:
             self._send(peer, header, known)
             return
-        values = array.array("d")
-        values.frombytes(bytes(payload or b""))
+        values = torch.zeros(header.length // 8, dtype=torch.float64)
+        if payload is not None:
+            memory.view(values)[:] = payload
         gathering = self._open.setdefault(header.step, Gathering(header, time.monotonic()))
         first = gathering.header
         if (first.flags, first.length) != (header.flags, header.length):
@@ -69,9 +71,13 @@ class Reductions:
                 raise failures.PeerLost(f"worker {late} {why}, the others wait at a barrier")
 
     def _finish(self, gathering: Gathering) -> None:
-        columns = zip(*(gathering.parts[w] for w in range(self._workers)), strict=True)
-        pick = max if gathering.header.flags & frames.MAXIMUM else sum
-        answer = array.array("d", [pick(column) for column in columns]).tobytes()
+        total = gathering.parts[0]
+        for worker in range(1, self._workers):
+            if gathering.header.flags & frames.MAXIMUM:
+                torch.maximum(total, gathering.parts[worker], out=total)
+            else:
+                total += gathering.parts[worker]
+        answer = bytes(memory.view(total))
         number = gathering.header.step
         del self._open[number]
         # A worker may ask once more for the newest one only.

@@ -10,7 +10,7 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 def view(tensor: torch.Tensor) -> memoryview:
     """Return the bytes of a contiguous CPU tensor; writing to them writes to the tensor."""
     # numpy knows no bfloat16; the bytes are the same.
-    return tensor.detach().view(torch.uint8).numpy().data
+    return tensor.detach().view(-1).view(torch.uint8).numpy().data
 
 
 class Buffer:

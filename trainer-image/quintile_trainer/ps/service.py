@@ -60,9 +60,9 @@ class Service:
         if header.kind == frames.LOAD and peer.role == "worker":
             return self._meeting.place(header)
         limit = frames.JSON_LIMIT if peer.role else frames.GREETING_LIMIT
-        if header.kind == frames.REDUCE:
+        if header.kind == frames.REDUCE and peer.role:
             limit = errands.VALUES_LIMIT_BYTES
-        if header.length > limit:
+        if header.length > limit or (header.kind == frames.REDUCE and header.length % 8):
             raise peers.Malformed(f"it announced {header.length} bytes; the limit is {limit}")
         return memoryview(bytearray(header.length))
 
