@@ -505,6 +505,20 @@ def world(
     made.ctx.database.dispose()
 
 
+@pytest.fixture(scope="module")
+def shared(
+    tmp_path_factory: pytest.TempPathFactory,
+    portal: from_thread.BlockingPortal,
+    migrated: pathlib.Path,
+) -> Iterator[World]:
+    """A world for tests that change nothing in it."""
+    folder = tmp_path_factory.mktemp("shared")
+    shutil.copy(migrated, folder / "labeling.db")
+    made = World(folder, portal)
+    yield made
+    made.ctx.database.dispose()
+
+
 @pytest.fixture
 def at_once() -> Callable[..., list[Any]]:
     return together

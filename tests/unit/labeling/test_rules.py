@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quintile.core import errors, tasks
@@ -92,6 +92,7 @@ def test_nothing_comes_of_no_answers() -> None:
     assert rules.settle([], wanted=1) is None
 
 
+@settings(max_examples=50, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from("abc"), st.integers(-1, 2), st.integers(0, 2), st.booleans()),
