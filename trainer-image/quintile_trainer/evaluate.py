@@ -32,6 +32,7 @@ class Evaluation:
 def evaluate(work: task.Task, model: nn.Module, mode: modes.Mode) -> Evaluation:
     """Evaluate over all ranks; every rank gets the same answer. The model is left in train mode."""
     assert work.evaluate is not None
+    mode.align(model)
     model.eval()
     with torch.inference_mode():
         if work.metric is not None:

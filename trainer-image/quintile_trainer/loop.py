@@ -1,8 +1,8 @@
 """The training loop: global steps over a fixed global batch, on any number of ranks.
 
-A rank's loss is the *sum* over its samples, scaled by n / (samples of the whole step) before the
-average over n ranks: shares may differ by one, the last batch of an epoch has its true size, and n
-workers compute what one computes.
+A rank's loss is the *sum* over its samples, divided by the samples of the whole step, and gradients
+are summed over the ranks: shares may differ by one, the last batch of an epoch has its true size,
+and n workers compute what one computes.
 """
 
 from __future__ import annotations
@@ -160,8 +160,8 @@ class Loop:
             PeerLost: Another rank left.
         """
         mode, report, total = self._tools.mode, self._tools.report, self._plan.total_steps
-        wrapped = mode.prepare(self._work.model)
-        wrapped.train()
+        mode.prepare(self._work.model)
+        self._work.model.train()
         agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
         pace = Pace()
         saved = self._step
@@ -170,7 +170,7 @@ class Loop:
         # A restart after an early stop has nothing left to train.
         while self._step < total and not self._is_out():
             begun = time.perf_counter()
-            loss, samples = self._train_step(wrapped)
+            loss, samples = self._train_step()
             self._step += 1
             pace.note(samples, time.perf_counter() - begun)
             report.progress(self._step, total)
@@ -185,14 +185,14 @@ class Loop:
                 self._yield(saved)
         return self._finish(pace)
 
-    def _train_step(self, wrapped: nn.Module) -> tuple[torch.Tensor, int]:
+    def _train_step(self) -> tuple[torch.Tensor, int]:
         """Do one global step; return this rank's loss sum and the samples of all ranks."""
         step, mode = self._step, self._tools.mode
         # A step's random numbers depend on (seed, step, rank) alone: resuming needs no state.
         seeding.seed_torch(order.mix(self._given.seed, step, mode.rank))
         samples = len(self._sampler.schedule.positions(step))
         self._optimizer.zero()
-        loss = self._backward(wrapped, self._sampler.take(step), mode.world_size / samples)
+        loss = self._backward(self._sampler.take(step), 1 / samples)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
         self._optimizer.step(self._rate(step))
@@ -201,7 +201,7 @@ class Loop:
     def _rate(self, step: int) -> float:
         return optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
 
-    def _backward(self, wrapped: nn.Module, samples: order.Samples, scale: float) -> torch.Tensor:
+    def _backward(self, samples: order.Samples, scale: float) -> torch.Tensor:
         items, seeds, weight = samples.items, samples.seeds, 1.0
         if not len(items):
             # A rank without a share of a small last batch still takes part in the average, with
@@ -213,13 +213,13 @@ class Loop:
         starts = range(0, len(items), size)
         for start in starts:
             last = start == starts[-1]
-            with self._tools.mode.sync(wrapped, last=last):
-                part = slice(start, start + size)
-                batch = self._work.train.take(items[part], seeds[part])
-                if last:
-                    self._expect_next()
-                loss = self._work.loss(wrapped(batch.inputs), batch.targets) * weight
-                self._differentiate(loss * scale)
+            part = slice(start, start + size)
+            batch = self._work.train.take(items[part], seeds[part])
+            if last:
+                self._expect_next()
+            loss = self._work.loss(self._work.model(batch.inputs), batch.targets) * weight
+            with self._tools.mode.sync(last=last):
+                (loss * scale).backward()  # type: ignore[no-untyped-call]
             total += loss.detach().double()
         return total
 
@@ -227,16 +227,6 @@ class Loop:
         """Let samples of the next step be made ready while this one is computed."""
         if self._step + 1 < self._plan.total_steps:
             self._work.train.expect(self._sampler.take(self._step + 1).items)
-
-    def _differentiate(self, loss: torch.Tensor) -> None:
-        """Run a backward pass; in a group of ranks a failing collective means a peer left."""
-        try:
-            loss.backward()  # type: ignore[no-untyped-call]
-        except RuntimeError as error:
-            if self._tools.mode.world_size > 1 and failures.is_peer(error):
-                line = failures.first_line(error)
-                raise failures.PeerLost(f"the average failed: {line}") from error
-            raise
 
     def _report(self, loss: torch.Tensor, samples: int, pace: Pace) -> None:
         total = self._tools.mode.total(loss.reshape(1))

@@ -33,7 +33,7 @@ from quintile_trainer import (
 )
 from quintile_trainer.data import feeds
 from quintile_trainer.models import resnet
-from quintile_trainer.modes import single
+from quintile_trainer.modes import averaging, single
 
 pytestmark = pytest.mark.torch
 
@@ -397,3 +397,77 @@ def test_a_users_metric_is_a_mean_over_all_samples() -> None:
     found = evaluate.evaluate(work, work.model, single.Single())
     assert found.metrics == {"middle": pytest.approx(299.5), "loss": 0.0}
     assert found.count == 600
+
+
+class Counter:
+    """Sums of two ranks, one of which had zeros: what is sent is kept."""
+
+    def __init__(self) -> None:
+        self.sent: list[torch.Tensor] = []
+
+    def __call__(self, values: torch.Tensor) -> Counter:
+        self.sent.append(values.clone())
+        values.mul_(2)
+        return self
+
+    def wait(self) -> None:
+        """Nothing is under way."""
+
+
+class TestAveraging:
+    """Gradients in buckets, sent while the backward pass runs."""
+
+    def model(self) -> nn.Sequential:
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 2))
+
+    @pytest.mark.parametrize("bucket_bytes", [1, 40, 10_000])
+    def test_sums_come_out_whatever_the_buckets(self, bucket_bytes: int) -> None:
+        model, alone = self.model(), self.model()
+        begin = Counter()
+        exchange = averaging.Averaging(model, begin, bucket_bytes=bucket_bytes)
+        for _ in range(2):
+            for trained in (model, alone):
+                trained.zero_grad()
+            with exchange.exchange():
+                model(torch.ones(4, 3)).sum().backward()
+            alone(torch.ones(4, 3)).sum().backward()
+            for a, b in zip(model.parameters(), alone.parameters(), strict=True):
+                assert torch.equal(a.grad, 2 * b.grad)
+        expected = {1: 4, 40: 2, 10_000: 1}[bucket_bytes]
+        assert len(begin.sent) == 2 * expected
+
+    def test_passes_before_the_last_stay_at_home(self) -> None:
+        model = self.model()
+        begin = Counter()
+        exchange = averaging.Averaging(model, begin)
+        model(torch.ones(4, 3)).sum().backward()
+        assert begin.sent == []
+        first = model[0].weight.grad.clone()
+        with exchange.exchange():
+            model(torch.ones(4, 3)).sum().backward()
+        assert torch.equal(model[0].weight.grad, 4 * first)
+
+    def test_parameters_that_nobody_used_stay_without_a_gradient(self) -> None:
+        model = self.model()
+        exchange = averaging.Averaging(model, Counter())
+        with exchange.exchange():
+            model[0](torch.ones(4, 3)).sum().backward()
+        assert model[0].weight.grad is not None
+        assert model[2].weight.grad is None
+
+    def test_a_second_gradient_is_refused(self) -> None:
+        model = self.model()
+        exchange = averaging.Averaging(model, Counter())
+        with (
+            pytest.raises(failures.BadInput, match="twice in one backward pass.*use_reentrant"),
+            exchange.exchange(),
+        ):
+            model(torch.ones(4, 3)).sum().backward()
+            model(torch.ones(4, 3)).sum().backward()
+
+    def test_kinds_are_not_mixed(self) -> None:
+        kinds = [torch.float32, torch.float32, torch.float64]
+        parameters = [nn.Parameter(torch.zeros(2, dtype=kind)) for kind in kinds]
+        groups = list(averaging.grouped(parameters, 1000))
+        assert [len(group) for group in groups] == [2, 1]

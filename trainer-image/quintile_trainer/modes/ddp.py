@@ -10,15 +10,14 @@ import contextlib
 import datetime
 import ipaddress
 import socket
-import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
 from torch import distributed, nn
-from torch.nn import parallel
 
 from quintile_trainer import failures, worker_env
+from quintile_trainer.modes import averaging
 
 MEETING_TIMEOUT_S = 120
 STEP_TIMEOUT_S = 1800
@@ -31,40 +30,46 @@ class Ddp:
     def __init__(self, rank: int, world_size: int) -> None:
         self.rank = rank
         self.world_size = world_size
+        self._averaging: averaging.Averaging | None = None
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """Return the model wrapped for all-reduce."""
-        # The gradient of a 1x1 convolution comes with other strides of the same meaning.
-        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
-        return _checked(
-            lambda: parallel.DistributedDataParallel(model, gradient_as_bucket_view=True)
-        )
+    def prepare(self, model: nn.Module) -> None:
+        """Take over the weights of rank 0 and watch the model's gradients."""
+        _send_all(model.parameters())
+        self.align(model)
+        self._averaging = averaging.Averaging(model, _begin)
 
-    def sync(self, wrapped: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Return a context in which only the last backward of a step communicates."""
-        if last or not isinstance(wrapped, parallel.DistributedDataParallel):
+    def sync(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context in which the last backward of a step sums over the ranks."""
+        if not last or self._averaging is None:
             return contextlib.nullcontext()
-        return wrapped.no_sync()
+        return self._averaging.exchange()
+
+    def align(self, model: nn.Module) -> None:
+        """Take over the running statistics of rank 0."""
+        _send_all(model.buffers())
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the sum over the ranks."""
-        return self._reduce(values, distributed.ReduceOp.SUM)
+        return _reduced(values, distributed.ReduceOp.SUM)
 
     def highest(self, values: torch.Tensor) -> torch.Tensor:
         """Return the maximum over the ranks."""
-        return self._reduce(values, distributed.ReduceOp.MAX)
+        return _reduced(values, distributed.ReduceOp.MAX)
 
     def close(self) -> None:
         """Wait for every rank, then leave the group."""
         _checked(distributed.barrier)
         distributed.destroy_process_group()
 
-    def _reduce(
-        self, values: torch.Tensor, operation: distributed.ReduceOp.RedOpType
-    ) -> torch.Tensor:
-        result = values.clone()
-        _checked(lambda: distributed.all_reduce(result, op=operation))
-        return result
+
+class _Sum:
+    """A sum over the ranks that has begun."""
+
+    def __init__(self, work: distributed.Work) -> None:
+        self._work = work
+
+    def wait(self) -> None:
+        _checked(self._work.wait)
 
 
 def meet(env: worker_env.WorkerEnv) -> Ddp:
@@ -123,6 +128,30 @@ def _literal(host: str) -> str:
         return str(ipaddress.ip_address(host))
     except ValueError:
         return "0.0.0.0"
+
+
+def _begin(values: torch.Tensor) -> _Sum:
+    work = _checked(lambda: distributed.all_reduce(values, async_op=True))
+    assert work is not None
+    return _Sum(work)
+
+
+def _reduced(values: torch.Tensor, operation: distributed.ReduceOp.RedOpType) -> torch.Tensor:
+    result = values.clone()
+    _checked(lambda: distributed.all_reduce(result, op=operation))
+    return result
+
+
+def _send_all(tensors: Iterable[torch.Tensor]) -> None:
+    """Give every rank the values of rank 0."""
+    for tensor in tensors:
+        values = tensor.detach().contiguous()
+        _broadcast(values)
+        tensor.detach().copy_(values)
+
+
+def _broadcast(values: torch.Tensor) -> None:
+    _checked(lambda: distributed.broadcast(values, src=0))
 
 
 def _checked(call: Callable[[], Result]) -> Result:

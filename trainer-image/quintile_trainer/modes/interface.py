@@ -10,29 +10,35 @@ from torch import nn
 
 
 class Mode(Protocol):
-    """Ranks that train one model together. Every method is called by all ranks in one order."""
+    """Ranks that train one model together. Every method is called by all ranks in one order.
+
+    Every method raises ``PeerLost`` when another rank left.
+    """
 
     rank: int
     world_size: int
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """Return the module to call in training; all ranks then hold the weights of rank 0."""
+    def prepare(self, model: nn.Module) -> None:
+        """Make this model the one to train; all ranks then hold the weights of rank 0."""
         ...
 
-    def sync(self, wrapped: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Return a context manager for one backward; gradients are averaged only in the last."""
-        ...
+    def sync(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context for one backward pass; the last one of a step leaves sums of all ranks.
 
-    def total(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the sum of ``values`` over the ranks.
-
-        Raises:
-            PeerLost: Another rank left.
+        Gradients of the passes before are added up in each rank alone.
         """
         ...
 
+    def align(self, model: nn.Module) -> None:
+        """Let all ranks have the running statistics of rank 0."""
+        ...
+
+    def total(self, values: torch.Tensor) -> torch.Tensor:
+        """Return the sum of ``values`` over the ranks."""
+        ...
+
     def highest(self, values: torch.Tensor) -> torch.Tensor:
-        """Return the element-wise maximum over the ranks. Raises as ``total``."""
+        """Return the element-wise maximum over the ranks."""
         ...
 
     def close(self) -> None:

@@ -14,14 +14,16 @@ class Single:
     rank = 0
     world_size = 1
 
-    def prepare(self, model: nn.Module) -> nn.Module:
-        """Return the model itself."""
-        return model
+    def prepare(self, model: nn.Module) -> None:
+        """Do nothing: the weights are rank 0's."""
 
-    def sync(self, wrapped: nn.Module, *, last: bool) -> contextlib.AbstractContextManager[object]:
-        """Return a context that does nothing."""
-        del wrapped, last
+    def sync(self, *, last: bool) -> contextlib.AbstractContextManager[None]:
+        """Return a context that does nothing: one rank's gradients are the sum."""
+        del last
         return contextlib.nullcontext()
+
+    def align(self, model: nn.Module) -> None:
+        """Do nothing: the statistics are rank 0's."""
 
     def total(self, values: torch.Tensor) -> torch.Tensor:
         """Return the values."""
