@@ -31,7 +31,7 @@ class Pace:
 
 
 class Loop:
-    """Drives one reconciler. ``start`` once, ``stop`` once.
+    """Drives one reconciler. ``start`` once; ``stop`` as often as you like.
 
     Args:
         reconciler: Looks at a key.

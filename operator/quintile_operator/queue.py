@@ -80,11 +80,6 @@ class KeyQueue:
             self._release(key, delay_s)
             return delay_s
 
-    def forget(self, key: meta.Key) -> None:
-        """Drop the history of a key that is gone."""
-        with self._changed:
-            self._failures.pop(key, None)
-
     def close(self) -> None:
         """Let every ``take`` return None from now on."""
         with self._changed:

@@ -470,6 +470,22 @@ def test_listeners_hear_of_every_end_and_no_zombie_stays(real: ProcessHand) -> N
             os.waitpid(pid, os.WNOHANG)
 
 
+def test_ends_are_noticed_where_the_kernel_gives_no_pidfd(
+    real: ProcessHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_pid: int) -> int:
+        raise OSError("not here")
+
+    monkeypatch.setattr(os, "pidfd_open", refuse)
+    monkeypatch.setattr(exit_watch, "IDLE_S", 0.02)
+    heard: list[meta.Key] = []
+    real.processes.subscribe(heard.append)
+    real.executor.ensure(plan(workers=1))
+    real.run(UID)
+    real.lose(UID, "digits-t0-a1-worker-0")
+    waiting.until(lambda: heard == [TRIAL])
+
+
 def test_an_agent_that_cannot_start_is_lost_with_its_last_words(real: ProcessHand) -> None:
     real.executor.ensure(plan(workers=1, words="crash"))
     waiting.until(lambda: states(real.executor) == ["lost"])
@@ -520,14 +536,18 @@ def test_what_an_agent_delivered_is_not_kept_twice(real: ProcessHand) -> None:
 
 def test_a_server_that_ends_can_suspend_everything(real: ProcessHand) -> None:
     real.executor.ensure(plan())
-    other = "another-uid"
-    real.executor.ensure(plan(workers=1, uid=other, words="stubborn", attempt=2))
     real.run(UID)
-    real.run(other)
-    assert real.processes.suspend(grace_s=0.5) == 2
-    again = real.restart()
-    assert [entry.exit_code for entry in again.observe(UID)] == [75, 75]
-    assert states(again, other) == ["lost"]
+    assert real.processes.suspend(grace_s=60) == 2
+    assert [entry.exit_code for entry in real.restart().observe(UID)] == [75, 75]
+
+
+def test_suspending_ends_what_does_not_want_to_go(real: ProcessHand) -> None:
+    real.executor.ensure(plan(workers=1, words="stubborn parent"))
+    real.run(UID)
+    child = int(json.loads((real.folder() / "parent.json").read_bytes())["pid"])
+    assert real.processes.suspend(grace_s=0.05) == 0
+    waiting.until(lambda: states(real.executor) == ["lost"])
+    waiting.until(lambda: gone(child))
 
 
 def test_agents_survive_a_killed_server(tmp_path: pathlib.Path) -> None:
