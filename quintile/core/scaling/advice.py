@@ -1,0 +1,87 @@
+"""What a prediction means for whoever planned the run, in sentences. Pure."""
+
+from __future__ import annotations
+
+from quintile.core.scaling import collectives, predict, records
+
+NOTABLE = 0.10
+"""A part of a step is named from this share on."""
+BUSY_LOAD = 0.25
+"""Of all processors; a calibration beside more work of others is doubtful."""
+
+
+def servers(work: predict.Work, cluster: predict.Cluster, plan: predict.Plan, workers: int) -> str:
+    """Return a warning where parameter servers lose to a ring, else nothing."""
+    if plan.scheme != "servers" or workers < 2:
+        return ""
+    shape = collectives.Shape(-(-workers // cluster.per_host), min(workers, cluster.per_host))
+    theirs = collectives.servers_wire(shape, workers, plan.servers)
+    ring = collectives.ring_wire(workers)
+    slow = predict.step(work, cluster, plan, workers)
+    fast = predict.step(work, cluster, predict.Plan("ring"), workers)
+    if slow.seconds <= fast.seconds * 1.01:
+        return ""
+    needed = "" if plan.servers >= workers else f", or {workers} servers"
+    return (
+        f"{plan.servers} parameter {_plural('server', plan.servers)} x {workers} workers would "
+        f"take {theirs / ring:.1f}x the wire time of a ring ({theirs:.1f} against {ring:.1f} times "
+        f"the model's bytes over the busiest link; {theirs / 2 / ring:.1f}x with pulls beside "
+        f"pushes, as here): {slow.images_per_s:,.0f} instead of {fast.images_per_s:,.0f} images/s. "
+        f"Use mode ddp{needed}; servers pay off for stragglers and sparse models."
+    )
+
+
+def costs(step: predict.Step) -> tuple[str, ...]:
+    """Return what a step loses, the largest part first, with what helps."""
+    parts = {
+        "waiting for the slowest worker": (
+            step.waiting_s,
+            "look for slow hosts, or let workers run ahead (mode ps, ssp)",
+        ),
+        "summing gradients": (
+            step.summing_s,
+            "raise batch_size, or use a faster network or fewer, larger hosts",
+        ),
+        "waiting for storage": (step.stalled_s, "keep the data on the hosts' own disks"),
+    }
+    found = sorted(parts.items(), key=lambda one: -one[1][0])
+    return tuple(
+        f"At {step.workers:,} workers {100 * seconds / step.seconds:.0f} % of a step is {name}: "
+        f"{help_}."
+        for name, (seconds, help_) in found
+        if seconds >= NOTABLE * step.seconds
+    )
+
+
+def crowded(cluster: predict.Cluster) -> str:
+    """Return a warning where a host gets more workers than it has processors for."""
+    host = cluster.host
+    if cluster.per_host <= host.slots:
+        return ""
+    return (
+        f"{cluster.per_host} workers of {host.threads} {_plural('thread', host.threads)} share the "
+        f"{host.processors:g} processors of a host: each step takes "
+        f"{host.crowding(cluster.per_host):.1f}x as long as alone. Use at most {host.slots} per "
+        "host."
+    )
+
+
+def doubtful(calibration: records.Calibration, others: float, error: float) -> tuple[str, ...]:
+    """Return why a calibration should be made again."""
+    processors = calibration.machine.processors
+    found = []
+    if others > BUSY_LOAD * processors:
+        found.append(
+            f"The machine was busy during the calibration: others kept about {others:.1f} threads "
+            f"runnable on {processors:g} processors. Their part is taken out, but calibrate again "
+            "when it is idle."
+        )
+    if error > NOTABLE:
+        found.append(
+            f"Held-out runs were off by {100 * error:.0f} %: take the figures as a rough guess."
+        )
+    return tuple(found)
+
+
+def _plural(word: str, count: int) -> str:
+    return word if count == 1 else f"{word}s"
