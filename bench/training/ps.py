@@ -124,9 +124,11 @@ def _both(
     work = client.Work(optimizers.Rule("sgd"))
     link = client.join(team, SECRET, worker=0, parameters=parameters, work=work)
     link.bind_gradients()
+    assert parameters["w"].grad is not None
+    parameters["w"].grad.fill_(1.0)
     _join_rpc(port, 0)
     rpc.rpc_sync("rank1", _hold, (size,))
-    gradient = torch.zeros(size)
+    gradient = torch.ones(size)
     ways: list[Callable[[], object]] = [
         lambda: link.exchange(link.clock, rate=0.01),
         # The best form of the peer: one call for push and pull.

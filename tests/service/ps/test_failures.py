@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -13,7 +16,8 @@ from typing import Any
 import pytest
 import torch
 
-from quintile_trainer.ps import client, frames, optimizers, settings
+from quintile_trainer import failures
+from quintile_trainer.ps import client, frames, optimizers, server, settings
 
 PATIENT = settings.Limits(meeting_s=30, answer_s=30, reconnect_s=30, cut_s=30, slice_s=0.02)
 SIZE = 300_000
@@ -305,3 +309,88 @@ def test_a_connection_that_says_nothing_is_closed(cluster: Callable[..., Any]) -
     running = cluster(servers=1, workers=1, limits=limits)
     with socket.create_connection((running.team.host, running.team.port), timeout=30) as sock:
         assert sock.recv(1) == b""
+
+
+def test_a_cut_whose_server_dies_says_so(cluster: Callable[..., Any]) -> None:
+    def wait_for_a_cut(given: Any, rank: int) -> None:
+        server = client.join(
+            given.team,
+            given.secret,
+            worker=rank,
+            parameters={"w": torch.zeros(SIZE)},
+            work=client.Work(optimizers.Rule("sgd"), consistency=settings.Consistency("ssp", 1)),
+        )
+        # Nobody pushes, so that the cut's clock is never reached.
+        cut = server.checkpoint_cut()
+        given.tell("named")
+        cut.contents()
+
+    running = cluster(servers=2, workers=1)
+    worker = running.work(wait_for_a_cut)[0]
+    assert worker.told() == "named"
+    running.servers[1].signal(signal.SIGKILL)
+    assert "PeerLost: parameter server 1 at" in worker.error()
+
+
+def test_a_cut_that_is_not_reached_names_who_is_late(cluster: Callable[..., Any]) -> None:
+    def wait_for_a_cut(given: Any, rank: int) -> None:
+        server = client.join(
+            given.team,
+            given.secret,
+            worker=rank,
+            parameters={"w": torch.zeros(SIZE)},
+            work=client.Work(optimizers.Rule("sgd"), consistency=settings.Consistency("ssp", 1)),
+        )
+        server.barrier()
+        if rank == 0:
+            cut = server.checkpoint_cut()
+            server.exchange(0, {}, rate=1.0)
+            cut.contents()
+        signal.pause()
+
+    limits = settings.Limits(meeting_s=30, cut_s=0.3, reconnect_s=20, slice_s=0.02)
+    running = cluster(servers=2, workers=2, limits=limits)
+    worker = running.work(wait_for_a_cut)[0]
+    assert "Refused: " in (text := worker.error())
+    assert "the cut was not reached within 0.3 s; it waits for worker 1" in text
+
+
+def test_a_server_ends_when_it_is_told_to() -> None:
+    team = settings.Team(1, 1, 1, "127.0.0.1", 0)
+    place = server.Place(team, 0, "127.0.0.1")
+    assert server.run(place, b"token", stop=lambda: True)["updates"] == 0
+
+
+def test_a_taken_port_is_a_lost_peer_not_a_crash() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        team = settings.Team(1, 1, 1, "127.0.0.1", taken.getsockname()[1])
+        with pytest.raises(failures.PeerLost, match="cannot listen on 127.0.0.1"):
+            server.run(server.Place(team, 0, "127.0.0.1"), b"token")
+
+
+def test_the_program_serves_and_prints_its_counters() -> None:
+    program = subprocess.Popen(
+        [sys.executable, "-m", "quintile_trainer.ps"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert program.stdin is not None and program.stdout is not None
+    team = {"servers": 1, "workers": 1, "generation": 2, "host": "127.0.0.1", "port": 0}
+    told = {"team": team, "server": 0, "host": "127.0.0.1", "secret": "token"}
+    with program:
+        program.stdin.write(json.dumps(told) + "\n")
+        program.stdin.flush()
+        port = json.loads(program.stdout.readline())["port"]
+        link = client.join(
+            settings.Team(1, 1, 2, "127.0.0.1", port),
+            b"token",
+            worker=0,
+            parameters={"w": torch.zeros(3)},
+            work=client.Work(optimizers.Rule("sgd")),
+        )
+        link.exchange(0, {"w": torch.ones(3)}, rate=0.5)
+        assert link.values().tolist() == [-0.5] * 3
+        link.close()
+        assert json.loads(program.stdout.readline())["updates"] == 1
+    assert program.returncode == 0

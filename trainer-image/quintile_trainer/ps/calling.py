@@ -76,7 +76,7 @@ def answer(
         if left <= 0 or not poll.poll(left * 1000):
             raise failures.PeerLost(f"{where} did not answer in time")
         end.flush()
-        found = end.receive(_plain)
+        found = end.receive(plain)
         if found is not None:
             header, payload = found
             if header.kind in (frames.REFUSED, frames.FAILED):
@@ -120,7 +120,12 @@ def _greet(
         raise problems.Refused(f"{where} says that it is parameter server {welcome['server']}")
 
 
-def _plain(header: frames.Header) -> memoryview:
+def plain(header: frames.Header) -> memoryview:
+    """Return memory for the payload of a frame that is no parameter's.
+
+    Raises:
+        Closed: It is larger than any such frame.
+    """
     if header.length > frames.JSON_LIMIT:
         raise endpoint.Closed(f"the other side announced {header.length} bytes")
     return memoryview(bytearray(header.length))

@@ -13,9 +13,10 @@ from collections.abc import Callable
 
 from quintile_trainer.ps import frames
 
-KEEPALIVE_IDLE_S = 10
+KEEPALIVE_S = 5
 KEEPALIVE_PROBES = 3
-UNACKNOWLEDGED_MS = 30_000
+SILENCE_MS = 1000 * KEEPALIVE_S * (1 + KEEPALIVE_PROBES)
+"""A network that is cut shows after so long: bytes or probes were not acknowledged."""
 Bytes = bytes | bytearray | memoryview
 Target = Callable[[frames.Header], memoryview]
 """Names the memory for a frame's payload; called once its header is here."""
@@ -138,10 +139,10 @@ def prepare(sock: socket.socket) -> None:
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     # Only Linux has all of these; elsewhere the defaults of the system hold.
     options = {
-        "TCP_KEEPIDLE": KEEPALIVE_IDLE_S,
-        "TCP_KEEPINTVL": KEEPALIVE_IDLE_S // 2,
+        "TCP_KEEPIDLE": KEEPALIVE_S,
+        "TCP_KEEPINTVL": KEEPALIVE_S,
         "TCP_KEEPCNT": KEEPALIVE_PROBES,
-        "TCP_USER_TIMEOUT": UNACKNOWLEDGED_MS,
+        "TCP_USER_TIMEOUT": SILENCE_MS,
     }
     for name, value in options.items():
         number = getattr(socket, name, None)

@@ -7,10 +7,11 @@ A chunk is the unit of everything: frames, versions, updates.
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import heapq
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -92,14 +93,28 @@ class Layout:
             ends[entry.dtype] += entry.size
         return found
 
-    def pieces(self, chunk: Chunk) -> Iterator[Piece]:
-        """Yield what a chunk holds, in order."""
-        end = chunk.start + chunk.size
-        for entry in self.parameters:
-            start = self.starts[entry.name]
-            low, high = max(start, chunk.start), min(start + entry.size, end)
-            if entry.dtype == chunk.dtype and low < high:
-                yield Piece(entry.name, low - start, low - chunk.start, high - low)
+    def pieces(self, chunk: Chunk) -> tuple[Piece, ...]:
+        """Return what a chunk holds, in order."""
+        return self._pieces[chunk.number]
+
+    @cached_property
+    def _pieces(self) -> tuple[tuple[Piece, ...], ...]:
+        found: list[list[Piece]] = [[] for _ in self.chunks]
+        for dtype in ITEM_BYTES:
+            chunks = [chunk for chunk in self.chunks if chunk.dtype == dtype]
+            borders = [chunk.start for chunk in chunks]
+            for entry in self.parameters:
+                if entry.dtype != dtype:
+                    continue
+                start = self.starts[entry.name]
+                end = start + entry.size
+                for chunk in chunks[bisect.bisect_right(borders, start) - 1 :]:
+                    if chunk.start >= end:
+                        break
+                    low, high = max(start, chunk.start), min(end, chunk.start + chunk.size)
+                    piece = Piece(entry.name, low - start, low - chunk.start, high - low)
+                    found[chunk.number].append(piece)
+        return tuple(tuple(pieces) for pieces in found)
 
     @cached_property
     def server_bytes(self) -> tuple[int, ...]:

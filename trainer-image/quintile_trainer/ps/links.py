@@ -37,6 +37,10 @@ class Request:
         return self.server, self.header.chunk, self.header.step
 
 
+Open = dict[tuple[int, int, int], Request]
+"""Requests without an answer, by key."""
+
+
 class Links:
     """Connections of one worker.
 
@@ -72,9 +76,10 @@ class Links:
             self._addresses = list(addresses)
         self._call(0, deadline)
         if addresses is None:
-            found = calling.ask(
-                self._ends[0], frames.text(frames.DIRECTORY, {}), deadline, where=self.name(0)
-            )
+            # Server 0 says who is missing; it must be heard before we give up.
+            patience = deadline + self.team.limits.handshake_s
+            question = frames.text(frames.DIRECTORY, {})
+            found = calling.ask(self._ends[0], question, patience, where=self.name(0))
             self._addresses[1:] = [(host, port) for host, port in found[1:]]
         for server in range(1, self.team.servers):
             self._call(server, deadline)
@@ -108,7 +113,10 @@ class Links:
             Refused: A server does not accept what we sent; ``Fenced`` if we are an old generation.
         """
         open_requests = {request.key: request for request in requests}
-        target = _target(place)
+
+        def target(header: frames.Header) -> memoryview:
+            return self._memory(header, place, open_requests)
+
         for request in requests:
             self._send(request, open_requests)
         deadline = time.monotonic() + self.team.limits.answer_s + self.team.limits.reconnect_s
@@ -129,11 +137,22 @@ class Links:
         self._ends.clear()
         self._server_of.clear()
 
+    def _memory(
+        self, header: frames.Header, place: Place | None, open_requests: Open
+    ) -> memoryview:
+        """Return where a payload goes: parameters that nobody waits for do not touch the model."""
+        if header.kind == frames.VALUE and place is not None:
+            # A chunk lies on one server, so that its number and step name the request.
+            if any((n, header.chunk, header.step) in open_requests for n in self._ends):
+                return place(header)
+            return memoryview(bytearray(header.length))
+        return calling.plain(header)
+
     def _turn(
         self,
         server: int,
         event: int,
-        open_requests: dict[tuple[int, int, int], Request],
+        open_requests: Open,
         target: Place,
     ) -> None:
         end = self._ends[server]
@@ -161,7 +180,7 @@ class Links:
         if request is not None:
             request.answer, request.content = header, payload
 
-    def _send(self, request: Request, open_requests: dict[tuple[int, int, int], Request]) -> None:
+    def _send(self, request: Request, open_requests: Open) -> None:
         request.sent = True
         end = self._ends.get(request.server)
         if end is None:
@@ -179,7 +198,7 @@ class Links:
         self,
         server: int,
         reason: str,
-        open_requests: dict[tuple[int, int, int], Request],
+        open_requests: Open,
     ) -> None:
         """Make a lost connection anew and send what it owes an answer for."""
         limit = self.team.limits.reconnect_s
@@ -208,7 +227,7 @@ class Links:
     def _hear_last_words(self, server: int) -> None:
         """Raise what a server said before it closed; what else it sent will be asked for again."""
         with contextlib.suppress(endpoint.Closed):
-            while (found := self._ends[server].receive(_target(None))) is not None:
+            while (found := self._ends[server].receive(calling.plain)) is not None:
                 if found[0].kind in (frames.REFUSED, frames.FAILED):
                     raise calling.complaint(*found, self.name(server))
 
@@ -232,18 +251,7 @@ class Links:
         end = self._ends[server]
         self._poll.register(end.sock, select.POLLIN | (select.POLLOUT if end.is_sending else 0))
 
-    def _lateness(self, open_requests: dict[tuple[int, int, int], Request], what: str) -> str:
+    def _lateness(self, open_requests: Open, what: str) -> str:
         late = sorted({key[0] for key in open_requests})
         words = ", ".join(self.name(server) for server in late)
         return f"{words} did not answer {what} within {self.team.limits.answer_s:g} s"
-
-
-def _target(place: Place | None) -> Place:
-    def target(header: frames.Header) -> memoryview:
-        if header.kind == frames.VALUE and place is not None:
-            return place(header)
-        if header.length > frames.JSON_LIMIT:
-            raise endpoint.Closed(f"a server announced {header.length} bytes")
-        return memoryview(bytearray(header.length))
-
-    return target
