@@ -1,5 +1,7 @@
-"""The seams between deciding and doing. Protocols only; adapters live in ``quintile.adapters``
-and in the services, fakes in ``quintile.testing``, one contract suite each in ``tests/contract``.
+"""The seams between deciding and doing. Protocols only.
+
+Adapters live in ``quintile.adapters`` and in the services, fakes in ``quintile.testing``, one
+contract suite each in ``tests/contract``.
 
 All methods block; all are safe to call from several threads. Vendor errors never pass a port:
 adapters translate them into ``quintile.core.errors``.
