@@ -70,7 +70,13 @@ LINES = {
     ),
     "no traceback": (ended(3, tail=["usage: x", "error: no such file", ""]), "error: no such file"),
     "a bare exception": (ended(1, tail=["ValueError: x", "bye"]), "ValueError: x"),
-    "silence": (ended(3), "rank 0 exited with code 3"),
+    "silence": (ended(3), "rank 0 exited with code 3 and said nothing on stderr"),
+    "a fatal error": (
+        ended(
+            139, signal.SIGSEGV, tail=["Fatal Python error: Segmentation fault", "", "Thread x:"]
+        ),
+        "rank 0 was ended by SIGSEGV (Segmentation fault)",
+    ),
     "a signal": (ended(137, signal.SIGKILL), "rank 0 was ended by SIGKILL"),
 }
 

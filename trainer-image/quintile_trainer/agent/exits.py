@@ -14,6 +14,7 @@ from quintile_trainer import exit_codes
 SIGNAL_BASE = 128
 CRASHES = (signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 _EXCEPTION = re.compile(r"^[A-Za-z_][\w.]*(Error|Exception|Exit|Interrupt|Warning|Fault)\b.*")
+_FATAL = "Fatal Python error:"
 _TRACEBACK = "Traceback (most recent call last):"
 _OOM_FILES = ("/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control")
 
@@ -56,9 +57,13 @@ def first_error(ended: Ended) -> str:
     if found:
         return found
     if ended.signal:
-        return f"rank {ended.rank} was ended by {signal.Signals(ended.signal).name}"
+        fatal = [line for line in ended.tail if line.startswith(_FATAL)]
+        why = f" ({fatal[-1].removeprefix(_FATAL).strip()})" if fatal else ""
+        return f"rank {ended.rank} was ended by {signal.Signals(ended.signal).name}{why}"
     spoken = [line for line in ended.tail if line.strip()]
-    return spoken[-1] if spoken else f"rank {ended.rank} exited with code {ended.exit_code}"
+    if spoken:
+        return spoken[-1]
+    return f"rank {ended.rank} exited with code {ended.exit_code} and said nothing on stderr"
 
 
 def exception_line(tail: Sequence[str]) -> str:
