@@ -42,7 +42,8 @@ PROJECT: Final = "default"
 IN_PROCESS: Final = "http://localhost"
 LOCAL_HOSTS: Final = ("localhost", "127.0.0.1", "[::1]")
 SUSPEND_GRACE_S: Final = 60.0
-RECALL_GRACE_S: Final = 15.0
+RECALL_GRACE_S: Final = 2.0
+LIVE: Final = ("pending", "running")
 HURRY_POLL_S: Final = 0.1
 _LOG: Final = logs.get(__name__)
 
@@ -114,10 +115,14 @@ class Instance:
             leaving.join(HURRY_POLL_S)
 
     def recall(self) -> None:
-        """Ask agents of an earlier start to go: the address that they call is no longer ours."""
-        ended = self.executor.suspend(grace_s=RECALL_GRACE_S)
-        if ended:
-            _LOG.info("agents of the last start were recalled", agents=ended)
+        """End agents of the last start: the address that they call is no longer ours.
+
+        Does not wait. Replicas that are gone without a trace are started again, uncounted.
+        """
+        for uid, key in self.executor.trials().items():
+            if any(seen.state in LIVE for seen in self.executor.observe(uid)):
+                _LOG.info("agents of another address are ended", trial=str(key))
+                self.executor.delete(uid, grace_s=RECALL_GRACE_S)
 
     def login_link(self) -> str:
         """Return a one-time sign-in link of the first administrator."""

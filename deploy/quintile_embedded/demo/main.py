@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
+from quintile import logs
 from quintile.core import errors
 from quintile.sdk import client as clients
 from quintile_embedded.demo import (
@@ -54,6 +55,7 @@ def run(options: Options) -> int:
         InvalidSpec: The report cannot be written where it shall go.
     """
     begun_s = time.monotonic()
+    logs.configure(level="error")
     if not os.access(options.report.absolute().parent, os.W_OK) or options.report.is_dir():
         raise errors.InvalidSpec(
             f"The report cannot be written to {options.report}: no such folder, or not writable.",

@@ -115,18 +115,8 @@ def test_a_signal_stops_it_at_once_when_nothing_runs(
         httpx.get(f"{instance.url}/readyz")
 
 
-@pytest.mark.torch
-def test_a_run_outlives_a_crash_and_goes_on_after_a_stop(instance: instances.Instance) -> None:
-    def trial() -> dict[str, Any]:
-        items = instance.request("GET", "/projects/default/trials").json()["items"]
-        return items[0] if items else {"status": {}}
-
-    def step() -> int:
-        if not trial()["status"]:
-            return -1
-        path = f"/projects/default/trials/{trial()['metadata']['name']}/metrics"
-        series = instance.request("GET", path).json()["series"]
-        return max((one["steps"][-1] for one in series), default=-1)
+def run_long(instance: instances.Instance) -> None:
+    """Import digits and begin a run of many steps."""
 
     async def prepare() -> None:
         async with instance.client() as client:
@@ -134,23 +124,58 @@ def test_a_run_outlives_a_crash_and_goes_on_after_a_stop(instance: instances.Ins
             await client.experiments.create("default", {"name": "long", "spec": SPEC})
 
     anyio.run(prepare)
-    wait_for("the first steps", lambda: step() > 0)
+
+
+def trial_of(instance: instances.Instance) -> dict[str, Any]:
+    """Return the run's trial; one without status while there is none."""
+    items = instance.request("GET", "/projects/default/trials").json()["items"]
+    return {"status": {}} | (items[0] if items else {})
+
+
+def step_of(instance: instances.Instance) -> int:
+    """Return the newest step that the run reported, -1 before the first."""
+    trial = trial_of(instance)
+    if not trial["status"]:
+        return -1
+    path = f"/projects/default/trials/{trial['metadata']['name']}/metrics"
+    series = instance.request("GET", path).json()["series"]
+    return max((one["steps"][-1] for one in series), default=-1)
+
+
+@pytest.mark.torch
+def test_a_run_outlives_a_crash_and_goes_on_after_a_stop(instance: instances.Instance) -> None:
+    run_long(instance)
+    wait_for("the first steps", lambda: step_of(instance) > 0)
     before = instance.agents()
     instance.kill()
     assert instance.agents() == before != []
     instance.start()
-    reached = step()
-    wait_for("steps after the crash", lambda: step() > reached + 50)
+    reached = step_of(instance)
+    wait_for("steps after the crash", lambda: step_of(instance) > reached + 50)
     assert instance.agents() == before
-    status = trial()["status"]
+    status = trial_of(instance)["status"]
     assert (status["attempt"], status["generation"]) == (1, 1)
 
     assert instance.terminate() == 0
     assert instance.agents() == []
     instance.start()
-    wait_for("a second attempt", lambda: trial()["status"].get("attempt") == 2)
-    wait_for("the end", lambda: trial()["status"]["phase"] == "Succeeded")
-    assert trial()["status"]["restarts"] == 0
-    path = f"/projects/default/trials/{trial()['metadata']['name']}/logs"
+    wait_for("a second attempt", lambda: trial_of(instance)["status"].get("attempt") == 2)
+    wait_for("the end", lambda: trial_of(instance)["status"]["phase"] == "Succeeded")
+    trial = trial_of(instance)
+    assert trial["status"]["restarts"] == 0
+    path = f"/projects/default/trials/{trial['metadata']['name']}/logs"
     resumed = re.findall(r"generation 1 starts at step (\d+)", instance.request("GET", path).text)
     assert len(resumed) == 1 and int(resumed[0]) >= 50
+
+
+@pytest.mark.torch
+def test_runs_follow_the_server_to_another_port(instance: instances.Instance) -> None:
+    run_long(instance)
+    wait_for("the first steps", lambda: step_of(instance) > 0)
+    before, url = instance.agents(), instance.url
+    instance.kill()
+    instance.start("--port", "0")
+    assert instance.url != url
+    wait_for("a second attempt", lambda: trial_of(instance)["status"].get("attempt") == 2)
+    wait_for("another agent", lambda: instance.agents() not in ([], before))
+    assert trial_of(instance)["status"]["restarts"] == 0

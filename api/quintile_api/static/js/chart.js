@@ -5,7 +5,7 @@ import { metric } from "./format.js";
 
 const WIDTH = 300;
 const HEIGHT = 150;
-const LEFT = 42;
+const LEFT = 50;
 const RIGHT = 10;
 const TOP = 8;
 const BOTTOM = 20;

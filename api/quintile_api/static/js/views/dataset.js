@@ -26,14 +26,14 @@ function draw({ about, versions, chosen, items, splits, at }, { project, name })
   return h("div", { class: "page" },
     h("div", null, h("h1", null, name), about.description ? h("p", { class: "lead" }, about.description) : null),
     chosen ? tiles([
-      ["Version", `v${chosen.version}`, chosen.origin],
+      ["Version", `v${chosen.version}`, `from ${origin(chosen)}`],
       ["Images", count(chosen.items), `${(chosen.bytes / 2 ** 20).toFixed(1)} MiB`],
       ["Labelled", percent(chosen.items ? chosen.labelled / chosen.items : 0), sources(chosen.label_sources)],
       ["Classes", count(chosen.classes.length), chosen.classes.slice(0, 6).map((one) => one.name).join(", ")],
     ]) : h("p", { class: "card pad quiet" }, "No version yet. An import makes the first."),
     section("Versions", versions.length || undefined, table("Versions", [
       ["Version", (row) => h("a", { class: "name", href: `#/p/${project}/datasets/${name}/${row.version}` }, `v${row.version}`)],
-      ["From", (row) => row.origin || (row.parent ? `v${row.parent}` : "import")],
+      ["From", origin],
       ["Images", (row) => count(row.items), "number"],
       ["Labelled", (row) => count(row.labelled), "number"],
       ["Labels by", (row) => sources(row.label_sources)],
@@ -49,6 +49,11 @@ function draw({ about, versions, chosen, items, splits, at }, { project, name })
       h("div", { class: "card gallery" }, items.map((item) => h("figure", { "data-key": item.item_id, title: item.name },
         h("img", { src: `/api/v1${at}/items/${item.item_id}/thumbnail?size=128`, alt: item.name, loading: "lazy", width: 96, height: 96 }),
         h("figcaption", null, h("span", null, item.label ?? "–"), h("span", { class: "quiet" }, item.source ?? "")))))) : null);
+}
+
+function origin(version) {
+  const said = (version.origin ?? "").replace(/^(import) [0-9a-f]+$/, "$1");
+  return said || (version.parent ? `v${version.parent}` : "import");
 }
 
 function sources(found) {
