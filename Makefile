@@ -70,7 +70,8 @@ check: lint types imports ## everything that reads only: style, types, floors, g
 	$(RUN)/python -m pytest -q tests/guards
 
 bench: $(STAMP) ## figures of this machine: start-up, labeling
-	$(RUN)/python -m bench
+	$(RUN)/python bench/startup.py
+	$(RUN)/python bench/labeling
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
