@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import socket
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -77,3 +80,72 @@ def cluster() -> Iterator[Callable[..., Cluster]]:
     yield start
     for entry in clusters:
         entry.stop()
+
+
+@pytest.fixture
+def tap() -> Callable[..., Any]:
+    """Return ``forward``."""
+    return forward
+
+
+@contextlib.contextmanager
+def forward(
+    to_port: int, breaks: tuple[int, ...] = (), spared: bytes = b"-"
+) -> Iterator[tuple[int, list[bytes]]]:
+    """Forward connections to a port; the n-th breaks after ``breaks[n]`` bytes from its caller.
+
+    Callers that begin with the words ``spared`` are left alone. Yields our port, and what
+    connections without a break carried, both ways.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    seen: list[bytes] = []
+    limits = list(breaks)
+    threads: list[threading.Thread] = []
+    ends: list[socket.socket] = []
+
+    def pump(source: socket.socket, sink: socket.socket, limit: float | None) -> None:
+        done = 0
+        with contextlib.suppress(OSError):
+            while data := source.recv(1 << 16):
+                if not done and spared in data:
+                    limit = None
+                done += len(data)
+                if limit is None:
+                    seen.append(data)
+                elif done > limit:
+                    break
+                sink.sendall(data)
+        hang_up((source, sink))
+
+    def accept() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = listener.accept()
+                far = socket.create_connection(("127.0.0.1", to_port))
+                ends.extend((near, far))
+                limit = limits.pop(0) if limits else None
+                back = None if limit is None else math.inf
+                run(pump, near, far, limit)
+                run(pump, far, near, back)
+
+    def run(function: Callable[..., None], *arguments: Any) -> None:
+        threads.append(threading.Thread(target=function, args=arguments))
+        threads[-1].start()
+
+    run(accept)
+    try:
+        yield listener.getsockname()[1], seen
+    finally:
+        hang_up((listener,))
+        threads[0].join()
+        hang_up(ends)
+        for thread in threads:
+            thread.join()
+        for end in (listener, *ends):
+            end.close()
+
+
+def hang_up(ends: Iterable[socket.socket]) -> None:
+    for end in ends:
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)

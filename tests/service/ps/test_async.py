@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import random
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +93,27 @@ def test_cuts_are_consistent_under_load_and_every_position_counts_once(
     assert found[0]["statistics"].finished == TOTAL
     for server in running.servers:
         server.result()
+
+
+def train_through(cluster: Any, rank: int, port: int) -> Any:
+    cluster.team = dataclasses.replace(cluster.team, port=port)
+    return train(cluster, rank, settings.Consistency("async"))
+
+
+def test_connections_that_break_all_the_time_change_nothing(
+    cluster: Callable[..., Any], tap: Callable[..., Any]
+) -> None:
+    limits = settings.Limits(meeting_s=30, answer_s=30, reconnect_s=30, cut_s=30, slice_s=0.02)
+    running = cluster(servers=2, workers=3, limits=limits)
+    drawn = random.Random(1)
+    breaks = tuple(drawn.randrange(300_000, 3_000_000) for _ in range(30))
+    # Cuts read over connections of their own, which must hold: they are not broken here.
+    with tap(running.team.port, breaks=breaks, spared=b'"reader"') as (port, _seen):
+        found = [worker.result() for worker in running.work(train_through, port)]
+    assert found[0]["statistics"].duplicates > 0
+    assert found[0]["cuts"][-1]["values"] == [float(TOTAL)]
+    for cut in found[0]["cuts"]:
+        assert cut["values"] == [float(sum(stop - start for start, stop in cut["done"]))]
 
 
 def go_on(cluster: Any, rank: int, about: settings.Consistency, cut: dict[str, Any]) -> Any:

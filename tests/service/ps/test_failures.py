@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -110,7 +109,9 @@ def finish(cluster: Any, rank: int) -> int:
     return server.clock
 
 
-def test_another_secret_is_refused_and_never_sent(cluster: Callable[..., Any]) -> None:
+def test_another_secret_is_refused_and_never_sent(
+    cluster: Callable[..., Any], tap: Callable[..., Any]
+) -> None:
     running = cluster(servers=1, workers=1)
     with tap(running.team.port) as (port, seen):
         thief = running.start(lambda given: joined(given, 0, secret=b"guess", port=port))
@@ -160,7 +161,7 @@ def test_noise_costs_its_sender_the_connection_only(cluster: Callable[..., Any])
 
 
 def test_a_lost_connection_is_made_anew_and_the_push_counts_once(
-    cluster: Callable[..., Any],
+    cluster: Callable[..., Any], tap: Callable[..., Any]
 ) -> None:
     running = cluster(servers=1, workers=2, limits=PATIENT)
     # The first connections break in the middle of pushes, later ones hold.
@@ -218,64 +219,6 @@ def test_the_same_push_sent_twice_counts_once(cluster: Callable[..., Any]) -> No
     value, duplicates, chunks = cluster(servers=2, workers=1).work(repeat)[0].result()
     assert value == pytest.approx(-(1 + 1.9 + 2.71))
     assert duplicates == 3 * chunks
-
-
-@contextlib.contextmanager
-def tap(to_port: int, breaks: tuple[int, ...] = ()) -> Iterator[tuple[int, list[bytes]]]:
-    """Forward connections to a port; the n-th breaks after ``breaks[n]`` bytes from its caller.
-
-    Yields our port, and what connections without a break carried, both ways.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-    seen: list[bytes] = []
-    limits = list(breaks)
-    threads: list[threading.Thread] = []
-    ends: list[socket.socket] = []
-
-    def pump(source: socket.socket, sink: socket.socket, limit: float | None) -> None:
-        done = 0
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 << 16):
-                done += len(data)
-                if limit is None:
-                    seen.append(data)
-                elif done > limit:
-                    break
-                sink.sendall(data)
-        hang_up((source, sink))
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                near, _ = listener.accept()
-                far = socket.create_connection(("127.0.0.1", to_port))
-                ends.extend((near, far))
-                limit = limits.pop(0) if limits else None
-                back = None if limit is None else math.inf
-                run(pump, near, far, limit)
-                run(pump, far, near, back)
-
-    def run(function: Callable[..., None], *arguments: Any) -> None:
-        threads.append(threading.Thread(target=function, args=arguments))
-        threads[-1].start()
-
-    run(accept)
-    try:
-        yield listener.getsockname()[1], seen
-    finally:
-        hang_up((listener,))
-        threads[0].join()
-        hang_up(ends)
-        for thread in threads:
-            thread.join()
-        for end in (listener, *ends):
-            end.close()
-
-
-def hang_up(ends: Iterable[socket.socket]) -> None:
-    for end in ends:
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
 
 
 def test_a_server_that_is_none_is_refused() -> None:
