@@ -131,7 +131,7 @@ def test_optimizers_that_servers_do_not_have_are_refused(make: object, words: st
         optimizers.rule_of(optimizer)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(
     sizes=st.lists(st.integers(1, 4000), min_size=1, max_size=6),
     servers=st.tuples(st.integers(1, 4), st.integers(1, 4)),

@@ -201,7 +201,7 @@ PACES = ((1, 1, 1), (8, 2, 1), (1, 8, 2), (2, 1, 8))
 
 
 @pytest.mark.parametrize("consistency", ORDERINGS, ids=lambda c: f"{c.ordering}-{c.bound}")
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 2**32), pace=st.sampled_from(PACES), cut_at=st.integers(0, 250))
 def test_every_push_counts_once_and_is_in_a_cut_on_all_servers_or_on_none(
     consistency: ps_settings.Consistency, seed: int, pace: tuple[int, ...], cut_at: int
