@@ -35,7 +35,9 @@ def main() -> None:
         for name in found[0]:
             values = sorted(entry[name] for entry in found)
             middle = statistics.median(values)
-            print(f"{workers} worker(s)  {name:<32} {middle:7.3f} s  ({values[0]:.3f}-{values[-1]:.3f})")
+            print(
+                f"{workers} worker(s)  {name:<28} {middle:7.3f} s  ({values[0]:.3f}-{values[-1]:.3f})"
+            )
 
 
 def measure(stored: Mapping[str, bytes], version: Any, *, workers: int) -> dict[str, float]:

@@ -29,6 +29,8 @@ from quintile_trainer import (
 )
 from quintile_trainer.data import order
 
+Losses = list[torch.Tensor]
+"""Of one rank in one step: the loss sum of each micro-batch; empty without a share of the step."""
 DIVERGED_HINT = "lower learning_rate, or set clip_norm"
 
 
@@ -126,6 +128,7 @@ class Loop:
         self._sampler = order.Sampler(schedule, given.seed, **place)
         self._best = Best()
         self._step = 0
+        self._next: order.Samples | None = None
         self._metrics: dict[str, float] = {}
 
     def restore(self, snapshot: checkpoints.Snapshot) -> None:
@@ -185,14 +188,17 @@ class Loop:
                 self._yield(saved)
         return self._finish(pace)
 
-    def _train_step(self) -> tuple[torch.Tensor, int]:
-        """Do one global step; return this rank's loss sum and the samples of all ranks."""
+    def _train_step(self) -> tuple[Losses, int]:
+        """Do one global step; return this rank's losses and the samples of all ranks."""
         step, mode = self._step, self._tools.mode
         # A step's random numbers depend on (seed, step, rank) alone: resuming needs no state.
         seeding.seed_torch(order.mix(self._given.seed, step, mode.rank))
+        share = self._sampler.take(step) if self._next is None else self._next
+        more = step + 1 < self._plan.total_steps
+        self._next = self._sampler.take(step + 1) if more else None
         samples = len(self._sampler.schedule.positions(step))
         self._optimizer.zero()
-        loss = self._backward(self._sampler.take(step), 1 / samples)
+        loss = self._backward(share, 1 / samples)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
         self._optimizer.step(self._rate(step))
@@ -201,35 +207,31 @@ class Loop:
     def _rate(self, step: int) -> float:
         return optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
 
-    def _backward(self, samples: order.Samples, scale: float) -> torch.Tensor:
-        items, seeds, weight = samples.items, samples.seeds, 1.0
+    def _backward(self, share: order.Samples, scale: float) -> Losses:
+        items, seeds = share.items, share.seeds
         if not len(items):
-            # A rank without a share of a small last batch still takes part in the average, with
-            # one sample and no weight.
+            # A rank without a share of a small last batch still takes part in the sum, with one
+            # sample and no weight.
             items = seeds = np.zeros(1, dtype=np.int64)
-            weight = 0.0
+            scale = 0.0
         size = -(-len(items) // self._given.accumulate)
-        total = torch.zeros((), dtype=torch.float64)
+        losses: Losses = []
         starts = range(0, len(items), size)
         for start in starts:
             last = start == starts[-1]
             part = slice(start, start + size)
             batch = self._work.train.take(items[part], seeds[part])
-            if last:
-                self._expect_next()
-            loss = self._work.loss(self._work.model(batch.inputs), batch.targets) * weight
+            if last and self._next is not None:
+                self._work.train.expect(self._next.items)
+            loss = self._work.loss(self._work.model(batch.inputs), batch.targets)
             with self._tools.mode.sync(last=last):
                 (loss * scale).backward()  # type: ignore[no-untyped-call]
-            total += loss.detach().double()
-        return total
+            losses.append(loss.detach())
+        return losses if len(share.items) else []
 
-    def _expect_next(self) -> None:
-        """Let samples of the next step be made ready while this one is computed."""
-        if self._step + 1 < self._plan.total_steps:
-            self._work.train.expect(self._sampler.take(self._step + 1).items)
-
-    def _report(self, loss: torch.Tensor, samples: int, pace: Pace) -> None:
-        total = self._tools.mode.total(loss.reshape(1))
+    def _report(self, losses: Losses, samples: int, pace: Pace) -> None:
+        mine = torch.stack([torch.zeros(()), *losses]).double().sum()
+        total = self._tools.mode.total(mine.reshape(1))
         mean = float(total[0]) / samples
         self._metrics["train/loss"] = mean
         values = {
