@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from quintile.core.scaling import collectives, predict, records
+from quintile.core.scaling import collectives, fit, predict, records
 
 NOTABLE = 0.10
 """A part of a step is named from this share on."""
-BUSY_LOAD = 0.25
-"""Of all processors; a calibration beside more work of others is doubtful."""
 
 
 def servers(work: predict.Work, cluster: predict.Cluster, plan: predict.Plan, workers: int) -> str:
@@ -66,14 +64,14 @@ def crowded(cluster: predict.Cluster) -> str:
     )
 
 
-def doubtful(calibration: records.Calibration, others: float, error: float) -> tuple[str, ...]:
+def doubtful(calibration: records.Calibration, error: float) -> tuple[str, ...]:
     """Return why a calibration should be made again."""
-    processors = calibration.machine.processors
     found = []
-    if others > BUSY_LOAD * processors:
+    if fit.busy(calibration):
+        machine = calibration.machine
         found.append(
-            f"The machine was busy during the calibration: others kept about {others:.1f} threads "
-            f"runnable on {processors:g} processors. Their part is taken out, but calibrate again "
+            f"The machine was busy with other work during the calibration (load {machine.load:.1f} "
+            f"on {machine.processors:g} processors): held-out errors say little. Calibrate again "
             "when it is idle."
         )
     if error > NOTABLE:

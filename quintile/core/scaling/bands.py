@@ -62,9 +62,11 @@ def redrawn(calibration: records.Calibration, chance: random.Random) -> records.
     """Return a calibration whose every list of times is drawn anew from itself."""
     steps = []
     for run in calibration.steps:
-        pairs = list(zip(run.times_s, run.cpu_s, strict=False))
-        taken = chance.choices(pairs, k=len(pairs))
-        changes = {"times_s": [t for t, _ in taken], "cpu_s": [c for _, c in taken]}
+        changes = {
+            name: chance.choices(times, k=len(times))
+            for name, times in (("times_s", run.times_s), ("cpu_s", run.cpu_s))
+            if times
+        }
         steps.append(run.model_copy(update=changes))
     sums = [
         run.model_copy(update={"times_s": chance.choices(run.times_s, k=len(run.times_s))})

@@ -1,20 +1,50 @@
 """How long one sum over all workers takes, by its shape. Closed forms; sizes in bytes.
 
-``delay_s`` is what a message costs before its first byte, ``bytes_per_s`` what a worker sends (and,
-at the same time, receives) after that, ``add_bytes_per_s`` how fast it adds what came.
+``add_bytes_per_s`` is how fast a worker adds what came to what it has.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Link:
-    """What joins two workers."""
+    """What joins two workers.
+
+    Attributes:
+        delay_s: What a message costs before its first byte.
+        bytes_per_s: What a worker sends and, at the same time, receives after that.
+        rates: (size of the sum, bytes per second) by size, where large sums are slower than small
+            ones: through the memory of a host, whose caches they leave. Empty: all alike.
+        limit: Bytes per second that no size exceeds.
+    """
 
     delay_s: float
     bytes_per_s: float
+    rates: tuple[tuple[float, float], ...] = ()
+    limit: float = math.inf
+
+    def rate(self, size_bytes: float) -> float:
+        """Return the bytes per second of a sum of a size, between measured sizes on a line."""
+        return min(self.limit, self._measured(size_bytes))
+
+    def slowed(self, factor: float) -> Link:
+        """Return a link whose every message takes ``factor`` times as long."""
+        rates = tuple((size, rate / factor) for size, rate in self.rates)
+        return Link(self.delay_s * factor, self.bytes_per_s / factor, rates, self.limit)
+
+    def _measured(self, size_bytes: float) -> float:
+        if not self.rates:
+            return self.bytes_per_s
+        below = [one for one in self.rates if one[0] <= size_bytes]
+        above = [one for one in self.rates if one[0] > size_bytes]
+        if not below or not above:
+            return (below[-1] if below else above[0])[1]
+        (small, quick), (large, slow) = below[-1], above[0]
+        share = math.log(size_bytes / small) / math.log(large / small)
+        return math.exp((1 - share) * math.log(quick) + share * math.log(slow))
 
 
 @dataclass(frozen=True)
@@ -30,7 +60,7 @@ def ring_s(size_bytes: float, workers: int, link: Link, add_bytes_per_s: float) 
     if workers < 2:
         return 0.0
     share = (workers - 1) / workers
-    wire_s = 2 * share * size_bytes / link.bytes_per_s
+    wire_s = 2 * share * size_bytes / link.rate(size_bytes)
     return 2 * (workers - 1) * link.delay_s + wire_s + share * size_bytes / add_bytes_per_s
 
 
@@ -44,8 +74,8 @@ def two_level_s(
     seconds = ring_s(size_bytes, shape.hosts, across, add_bytes_per_s)
     if shape.per_host > 1:
         share = (shape.per_host - 1) / shape.per_host
-        moved = size_bytes * (1 + share) / inside.bytes_per_s + share * size_bytes / add_bytes_per_s
-        seconds += 3 * inside.delay_s + moved
+        moved_s = size_bytes * (1 + share) / inside.rate(size_bytes)
+        seconds += 3 * inside.delay_s + moved_s + share * size_bytes / add_bytes_per_s
     return seconds
 
 
@@ -56,7 +86,7 @@ def servers_s(size_bytes: float, shape: Shape, workers: int, servers: int, link:
     link are used at once; only the first chunk has nothing to come back beside it.
     """
     one_way = servers_wire(shape, workers, servers) / 2
-    return 2 * link.delay_s + size_bytes * one_way / link.bytes_per_s
+    return 2 * link.delay_s + size_bytes * one_way / link.rate(size_bytes)
 
 
 def servers_wire(shape: Shape, workers: int, servers: int) -> float:

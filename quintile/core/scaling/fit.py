@@ -1,6 +1,7 @@
-"""From a calibration to the constants of the model. Pure.
+"""From a calibration to the constants of the model, which speaks of machines that are idle. Pure.
 
-Sums are fitted by least squares of relative errors, so that small ones count as much as large ones.
+Other work on the machine only ever adds to a time. So computing is taken from the clock of the
+thread where there is one, and of times by the clock on the wall the lower quartile counts.
 """
 
 from __future__ import annotations
@@ -13,62 +14,90 @@ from dataclasses import dataclass
 
 from quintile.core.scaling import collectives, hosts, records
 
-NOTICEABLE = 1.03
-"""Waiting for processors up to this factor is not told from noise."""
+BUSY = 1.1
+"""A machine is busy when the clock on the wall runs so much faster than that of the thread."""
+BUSY_LOAD = 0.5
+"""Without a clock of the thread: when others would keep so many processors of all at work."""
 LARGEST_ADD_SHARE = 0.5
+LEAST_RATE_SHARE = 0.3
+"""Of a sum's time must be left after its delays, or it says nothing about a rate."""
 _QUARTILES_OF_NORMAL = 1.349
 
 
 @dataclass(frozen=True)
 class Constants:
-    """What the model knows about one machine.
+    """What the model knows about a machine; ``across`` only where sums between hosts were measured.
 
-    ``jitter`` is the spread of a step's logarithm by the clock of the thread, ``busy_jitter`` by
-    the clock on the wall, which includes what the work of others does to it.
+    ``jitter`` is the standard deviation of the logarithm of a step.
     """
 
     host: hosts.Host
-    link: collectives.Link
+    inside: collectives.Link
+    across: collectives.Link | None
     add_bytes_per_s: float
     jitter: float
-    busy_jitter: float
-
-    def quiet(self) -> Constants:
-        """Return the constants of the same machine without the work of others."""
-        return dataclasses.replace(self, host=self.host.quiet(), busy_jitter=self.jitter)
 
 
 def fit(calibration: records.Calibration) -> Constants:
     """Return the constants that explain a calibration best."""
-    host = _host(calibration)
-    link = link_of(calibration.sums, host, calibration.add_bytes_per_s)
+    host, add = _host(calibration), calibration.add_bytes_per_s
+    between = [run for run in calibration.sums if run.hosts > 1]
+    within = [run for run in calibration.sums if run.hosts == 1]
     alone = [run for run in calibration.steps if run.way == "alone"]
     return Constants(
         host=host,
-        link=link,
-        add_bytes_per_s=calibration.add_bytes_per_s,
-        jitter=_mean([spread(run.cpu_s) for run in alone]),
-        busy_jitter=_mean([spread(run.times_s) for run in alone]),
+        inside=link_of(within or between, host, add),
+        across=link_of(between, host, add) if between else None,
+        add_bytes_per_s=add,
+        jitter=statistics.fmean([spread(own_times(run)) for run in alone] or [0.0]),
     )
 
 
 def link_of(
     sums: Sequence[records.SumRun], host: hosts.Host, add_bytes_per_s: float
 ) -> collectives.Link:
-    """Return delay and rate that explain all-reduces on one host best.
+    """Return the delay and the rates that explain all-reduces best.
 
     Every sum is ``2(n-1) delay + 2(n-1)/n size/rate`` and its additions, on processors that are
-    shared as ``host`` says.
+    shared as ``host`` says. The delay comes from the two smallest sizes, where it is most of the
+    time; then each size has its own rate.
     """
-    rows = []
+    rows: dict[int, list[tuple[float, float, float]]] = {}
     for run in sums:
         n = run.ranks
-        seconds = statistics.median(run.times_s) / host.sharing(n)
+        seconds = undisturbed(run.times_s) / host.sharing(run.per_host)
         added_s = (n - 1) / n * run.size_bytes / add_bytes_per_s
         left_s = seconds - min(added_s, LARGEST_ADD_SHARE * seconds)
-        rows.append((2.0 * (n - 1), 2.0 * (n - 1) / n * run.size_bytes, left_s))
-    delay_s, byte_s = _two_factors(rows)
-    return collectives.Link(delay_s, 1 / byte_s)
+        row = (2.0 * (n - 1), 2.0 * (n - 1) / n * run.size_bytes, left_s)
+        rows.setdefault(run.size_bytes, []).append(row)
+    sizes = sorted(rows)
+    delay_s, byte_s = _two_factors([row for size in sizes[:2] for row in rows[size]])
+    rates = []
+    for size in sizes:
+        left = [(c - a * delay_s, b, c) for a, b, c in rows[size]]
+        if statistics.median(seconds / c for seconds, _, c in left) >= LEAST_RATE_SHARE:
+            rates.append((float(size), statistics.median(b / seconds for seconds, b, _ in left)))
+    return collectives.Link(delay_s, rates[-1][1] if rates else 1 / byte_s, tuple(rates))
+
+
+def undisturbed(times_s: Sequence[float]) -> float:
+    """Return the lower quartile."""
+    return statistics.quantiles(times_s, n=4)[0] if len(times_s) > 3 else min(times_s)
+
+
+def own_times(run: records.StepRun) -> Sequence[float]:
+    """Return the times of a run without what the work of others added, where they are known."""
+    return run.cpu_s or run.times_s
+
+
+def busy(calibration: records.Calibration) -> bool:
+    """Return whether other work disturbed a calibration."""
+    alone = [run for run in calibration.steps if run.way == "alone"]
+    clocks = [run for run in alone if run.cpu_s]
+    if clocks:
+        ratios = [statistics.median(run.times_s) / statistics.median(run.cpu_s) for run in clocks]
+        return statistics.median(ratios) > BUSY
+    return calibration.machine.load > BUSY_LOAD * calibration.machine.processors
 
 
 def spread(times_s: Sequence[float]) -> float:
@@ -80,32 +109,18 @@ def spread(times_s: Sequence[float]) -> float:
     return (high - low) / _QUARTILES_OF_NORMAL
 
 
-def base(profile: records.Profile, calibration: records.Calibration, host: hosts.Host) -> float:
-    """Return the factor from a profile's parts to seconds alone on an idle host.
+def step_s(calibration: records.Calibration, profile: records.Profile) -> float:
+    """Return the median of a profile's steps alone.
 
-    The parts say how a step divides; the steps alone, of which there are many more, how long it is.
+    The parts say how a step divides; the steps alone, of which there are more, how long it is.
     """
-    parts_s = profile.input_s + profile.forward_s + profile.backward_s + profile.update_s
-    alone = [one for run in calibration.runs(profile.name, "alone") for one in run.times_s]
-    step_s = statistics.median(alone) if alone else parts_s
-    return step_s / parts_s / host.crowding(1)
+    alone = [one for run in calibration.runs(profile.name, "alone") for one in own_times(run)]
+    return statistics.median(alone) if alone else profile.step_s
 
 
 def _host(calibration: records.Calibration) -> hosts.Host:
     machine = calibration.machine
-    alone = [run for run in calibration.steps if run.way == "alone"]
-    slowed = statistics.median(
-        [
-            clock / thread
-            for run in alone
-            for clock, thread in zip(run.times_s, run.cpu_s, strict=False)
-        ]
-        or [1.0]
-    )
-    others = 0.0
-    if slowed > NOTICEABLE:
-        others = max(0.0, slowed * machine.processors - machine.threads)
-    bare = hosts.Host(machine.processors, machine.threads, others)
+    bare = hosts.Host(machine.processors, machine.threads)
     return dataclasses.replace(bare, memory=_memory(calibration, bare))
 
 
@@ -113,14 +128,12 @@ def _memory(calibration: records.Calibration, bare: hosts.Host) -> float:
     """Return what each worker beside costs all others, from workers that never meet."""
     found = []
     for run in calibration.steps:
-        alone = calibration.runs(run.profile, "alone")
-        beside = min(run.ranks, bare.slots) - 1
-        if run.way != "apart" or not alone or beside < 1:
-            continue
-        single_s = statistics.median([one for other in alone for one in other.times_s])
-        ratio = statistics.median(run.times_s) / single_s
-        expected = bare.crowding(run.ranks) / bare.crowding(1)
-        found.append((ratio / expected - 1) / beside)
+        beside = min(run.per_host, bare.slots) - 1
+        if run.way == "apart" and beside >= 1:
+            single_s = step_s(calibration, calibration.profile(run.profile))
+            sharing = 1.0 if run.cpu_s else bare.crowding(run.per_host)
+            ratio = statistics.median(own_times(run)) / single_s / sharing
+            found.append((ratio - 1) / beside)
     return max(0.0, statistics.median(found)) if found else 0.0
 
 
@@ -135,9 +148,5 @@ def _two_factors(rows: Sequence[tuple[float, float, float]]) -> tuple[float, flo
         x, y = (a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant
         if x >= 0 and y > 0:
             return x, y
-    # One of the two cannot be told: all is bytes, or (sizes too small to see them) nearly so.
+    # One of the two cannot be told from these sizes: all is bytes.
     return 0.0, b1 / bb
-
-
-def _mean(values: Sequence[float]) -> float:
-    return statistics.fmean(values) if values else 0.0

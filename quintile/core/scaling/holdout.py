@@ -13,6 +13,9 @@ from dataclasses import dataclass
 
 from quintile.core.scaling import collectives, fit, predict, records
 
+LEAST_SUMS = 2
+"""Two unknowns need as many sums."""
+
 
 @dataclass(frozen=True)
 class Check:
@@ -31,32 +34,38 @@ class Check:
 def steps(calibration: records.Calibration) -> tuple[Check, ...]:
     """Return a check for every run that sums gradients."""
     constants = fit.fit(calibration)
+    statistic = fit.undisturbed if fit.busy(calibration) else statistics.median
     found = []
     for run in calibration.steps:
         if run.way != "ddp":
             continue
-        work = predict.work_of(calibration, run.profile, constants.host)
-        cluster = predict.this_machine(constants, run.ranks)
+        work = predict.work_of(calibration, run.profile)
+        cluster = predict.calibrated(constants, run.per_host)
         said = predict.step(work, cluster, predict.Plan(), run.ranks)
-        measured_s = statistics.median(run.times_s)
-        found.append(Check(f"{run.profile} x {run.ranks} workers", said.seconds, measured_s))
+        found.append(Check(f"{run.profile}{_where(run)}", said.seconds, statistic(run.times_s)))
     return tuple(found)
 
 
 def sums(calibration: records.Calibration) -> tuple[Check, ...]:
     """Return a check for every bare sum, each predicted from all others."""
-    if len(calibration.sums) < 3:
-        return ()
     host, add = fit.fit(calibration).host, calibration.add_bytes_per_s
     found = []
     for place, run in enumerate(calibration.sums):
-        others = [*calibration.sums[:place], *calibration.sums[place + 1 :]]
-        link = fit.link_of(others, host, add)
-        sharing = host.sharing(run.ranks)
+        left = [*calibration.sums[:place], *calibration.sums[place + 1 :]]
+        alike = [one for one in left if (one.hosts > 1) == (run.hosts > 1)]
+        if len(alike) < LEAST_SUMS:
+            continue
+        link = fit.link_of(alike, host, add)
         bare_s = collectives.ring_s(run.size_bytes, run.ranks, link, add)
-        name = f"sum of {run.size_bytes:,} bytes x {run.ranks} workers"
-        found.append(Check(name, bare_s * sharing, statistics.median(run.times_s)))
+        said_s = bare_s * host.sharing(run.per_host)
+        name = f"sum of {run.size_bytes:,} bytes{_where(run)}"
+        found.append(Check(name, said_s, fit.undisturbed(run.times_s)))
     return tuple(found)
+
+
+def _where(run: records.StepRun | records.SumRun) -> str:
+    hosts = f" on {run.hosts} hosts" if run.hosts > 1 else ""
+    return f" x {run.ranks} workers{hosts}"
 
 
 def typical(checks: Sequence[Check]) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from dataclasses import dataclass
 
 
@@ -13,13 +12,11 @@ class Host:
     Attributes:
         processors: How many may be used.
         threads: Threads of one worker.
-        others: Runnable threads that are not ours, on average.
         memory: How much slower each further worker makes all, though it has its own processors.
     """
 
     processors: float
     threads: int
-    others: float = 0.0
     memory: float = 0.0
 
     @property
@@ -28,18 +25,14 @@ class Host:
         return max(1, int(self.processors // self.threads))
 
     def crowding(self, workers: int) -> float:
-        """Return how many times longer a computation takes than alone on an idle host."""
+        """Return how many times longer a computation takes than alone."""
         beside = min(workers, self.slots) - 1
         return self.sharing(workers * self.threads) * (1 + self.memory * beside)
 
     def sharing(self, threads: int) -> float:
         """Return how many times longer threads take because they wait for processors."""
-        return max(1.0, (threads + self.others) / self.processors)
+        return max(1.0, threads / self.processors)
 
     def spare(self, workers: int) -> bool:
         """Return whether every worker has a processor left that its threads do not use."""
         return self.sharing(workers * (self.threads + 1)) <= 1.0
-
-    def quiet(self) -> Host:
-        """Return this host without the work of others."""
-        return dataclasses.replace(self, others=0.0)

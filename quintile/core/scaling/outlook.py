@@ -71,14 +71,15 @@ def look(calibration: records.Calibration, wish: Wish, *, up_to: int = MAX_WORKE
     numbers = counts(wish.workers, up_to)
     constants = fit.fit(calibration)
     cluster = cluster_of(constants, wish)
-    work = predict.work_of(calibration, wish.profile, constants.host, decodes=wish.decodes)
+    work = predict.work_of(calibration, wish.profile, decodes=wish.decodes)
     steps = [predict.step(work, cluster, wish.plan, n) for n in numbers]
-    checks = (*holdout.steps(calibration), *holdout.sums(calibration))
-    error = holdout.typical(checks)
+    stepped, summed = holdout.steps(calibration), holdout.sums(calibration)
+    # Steps beside the work of others say more about those than about the model.
+    error = holdout.typical(summed if fit.busy(calibration) or not stepped else stepped)
 
     def rates(drawn: records.Calibration) -> list[float]:
         found = fit.fit(drawn)
-        again = predict.work_of(drawn, wish.profile, found.host, decodes=wish.decodes)
+        again = predict.work_of(drawn, wish.profile, decodes=wish.decodes)
         other = cluster_of(found, wish)
         return [predict.step(again, other, wish.plan, n).images_per_s for n in numbers]
 
@@ -90,7 +91,7 @@ def look(calibration: records.Calibration, wish: Wish, *, up_to: int = MAX_WORKE
         constants=constants,
         work=work,
         points=tuple(_point(step, band, alone, wish.price) for step, band in found),
-        checks=checks,
+        checks=(*stepped, *summed),
         error=error,
         notes=_notes(calibration, wish, cluster, work, error),
     )
@@ -103,18 +104,11 @@ def counts(planned: int, up_to: int) -> tuple[int, ...]:
 
 
 def cluster_of(constants: fit.Constants, wish: Wish) -> predict.Cluster:
-    """Return hosts like the calibrated one, without the work of others, joined as wished."""
-    quiet = constants.quiet()
-    across = dataclasses.replace(
-        wish.across, delay_s=quiet.link.delay_s + _delays(wish) * wish.across.delay_s
-    )
-    return predict.Cluster(
-        host=quiet.host,
-        per_host=wish.per_host or quiet.host.slots,
-        inside=quiet.link,
-        across=across,
-        add_bytes_per_s=quiet.add_bytes_per_s,
-        jitter=quiet.jitter,
+    """Return hosts like the calibrated one, joined as wished."""
+    delay_s = constants.inside.delay_s + _delays(wish) * wish.across.delay_s
+    return dataclasses.replace(
+        predict.calibrated(constants, wish.per_host or constants.host.slots),
+        across=dataclasses.replace(wish.across, delay_s=delay_s),
         storage_bytes_per_s=wish.storage_bytes_per_s,
     )
 
@@ -142,11 +136,10 @@ def _notes(
     error: float,
 ) -> tuple[str, ...]:
     planned = predict.step(work, cluster, wish.plan, wish.workers)
-    others = fit.fit(calibration).host.others
     found: Sequence[str] = (
         advice.servers(work, cluster, wish.plan, wish.workers),
         advice.crowded(cluster),
         *advice.costs(planned),
-        *advice.doubtful(calibration, others, error),
+        *advice.doubtful(calibration, error),
     )
     return tuple(note for note in found if note)

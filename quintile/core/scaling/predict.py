@@ -110,26 +110,19 @@ def slowest(workers: int, jitter: float) -> float:
     return math.exp(jitter * _NORMAL.inv_cdf(0.5 ** (1 / workers)))
 
 
-def work_of(
-    calibration: records.Calibration,
-    name: str,
-    host: hosts.Host,
-    *,
-    decodes: bool = False,
-) -> Work:
+def work_of(calibration: records.Calibration, name: str, *, decodes: bool = False) -> Work:
     """Return the step of a calibrated profile.
 
     Args:
         calibration: What was measured.
         name: Which profile.
-        host: The machine of the calibration, as fitted.
         decodes: Whether images are decoded in every step, as in the first epoch.
 
     Raises:
         KeyError: There is no such profile.
     """
     profile = calibration.profile(name)
-    factor = fit.base(profile, calibration, host)
+    factor = fit.step_s(calibration, profile) / profile.step_s
     loader = calibration.loader if decodes else None
     return Work(
         batch=profile.batch,
@@ -143,15 +136,15 @@ def work_of(
     )
 
 
-def this_machine(constants: fit.Constants, workers: int) -> Cluster:
-    """Return the machine of a calibration as it was then, with all workers on it."""
+def calibrated(constants: fit.Constants, per_host: int) -> Cluster:
+    """Return the hosts that were calibrated, with so many workers on each."""
     return Cluster(
         host=constants.host,
-        per_host=workers,
-        inside=constants.link,
-        across=constants.link,
+        per_host=per_host,
+        inside=constants.inside,
+        across=constants.across or constants.inside,
         add_bytes_per_s=constants.add_bytes_per_s,
-        jitter=constants.busy_jitter,
+        jitter=constants.jitter,
     )
 
 
@@ -159,12 +152,9 @@ def _summing_s(work: Work, cluster: Cluster, plan: Plan, workers: int) -> float:
     host, inside = cluster.host, cluster.inside
     shape = collectives.Shape(-(-workers // cluster.per_host), min(workers, cluster.per_host))
     sharing = host.sharing(shape.per_host)
-    local = collectives.Link(inside.delay_s * sharing, inside.bytes_per_s / sharing)
+    local = inside.slowed(sharing)
     add = cluster.add_bytes_per_s / sharing
-    # A byte that crosses hosts costs the processor what it costs inside; the slower of both counts.
-    wire = dataclasses.replace(
-        cluster.across, bytes_per_s=min(cluster.across.bytes_per_s, local.bytes_per_s)
-    )
+    wire = _wire(cluster, local)
     if plan.scheme == "servers":
         return collectives.servers_s(work.gradient_bytes, shape, workers, plan.servers, wire)
     link = wire if shape.hosts > 1 else local
@@ -176,5 +166,17 @@ def _summing_s(work: Work, cluster: Cluster, plan: Plan, workers: int) -> float:
     ready = [one.ready for one in work.buckets]
     found = overlap.pipeline(work.backward_s * host.crowding(shape.per_host), ready, sums_s)
     # Without a processor to spare, what summing computes beside the backward pass slows it down.
-    stolen = 0.0 if host.spare(shape.per_host) else link.bytes_per_s / local.bytes_per_s
-    return found.exposed_s + stolen * found.hidden_s
+    largest = max(sizes)
+    stolen = 0.0 if host.spare(shape.per_host) else link.rate(largest) / local.rate(largest)
+    return found.exposed_s + min(1.0, stolen) * found.hidden_s
+
+
+def _wire(cluster: Cluster, local: collectives.Link) -> collectives.Link:
+    """Return what joins hosts.
+
+    A byte that crosses costs the processor what it costs inside; the slower of both counts.
+    """
+    across = cluster.across
+    if across.rates:
+        return across
+    return dataclasses.replace(local, delay_s=across.delay_s, limit=across.bytes_per_s)

@@ -40,6 +40,7 @@ class Profile(Message):
     """One model with its batch, alone on one worker: seconds of the parts of a step, medians."""
 
     name: Word
+    model: Word
     batch: Annotated[int, Field(ge=1)]
     image: list[Annotated[int, Field(ge=1)]] = Field(min_length=3, max_length=3)
     parameters: Annotated[int, Field(ge=1)]
@@ -50,31 +51,49 @@ class Profile(Message):
     buckets: list[Bucket] = Field(min_length=1, max_length=10_000)
 
     @property
+    def step_s(self) -> float:
+        """Return the seconds of all parts."""
+        return self.input_s + self.forward_s + self.backward_s + self.update_s
+
+    @property
     def gradient_bytes(self) -> int:
         """Return what one worker gives to a sum."""
         return sum(one.size_bytes for one in self.buckets)
 
 
 class StepRun(Message):
-    """Steps of one profile on ``ranks`` workers of one machine.
+    """Steps of one profile on ``ranks`` workers, spread evenly over ``hosts``.
 
     ``way``: ``alone`` one worker, ``apart`` several that never meet, ``ddp`` several that sum their
-    gradients. ``times_s`` is by the clock on the wall, ``cpu_s`` by the clock of the thread.
+    gradients. ``times_s`` is by the clock on the wall; ``cpu_s``, where a worker has one thread, by
+    the clock of that thread, which the work of others does not move.
     """
 
     profile: Word
     ranks: Ranks
+    hosts: Ranks = 1
     way: Literal["alone", "apart", "ddp"]
     times_s: list[Seconds] = Field(min_length=1, max_length=100_000)
-    cpu_s: list[Seconds] = Field(min_length=1, max_length=100_000)
+    cpu_s: list[Seconds] = Field(default_factory=list, max_length=100_000)
+
+    @property
+    def per_host(self) -> int:
+        """Return the workers of the fullest host."""
+        return -(-self.ranks // self.hosts)
 
 
 class SumRun(Message):
-    """All-reduces of one size among ``ranks`` workers."""
+    """All-reduces of one size among ``ranks`` workers, spread evenly over ``hosts``."""
 
     ranks: Annotated[int, Field(ge=2, le=1024)]
+    hosts: Ranks = 1
     size_bytes: Bytes
     times_s: list[Seconds] = Field(min_length=1, max_length=100_000)
+
+    @property
+    def per_host(self) -> int:
+        """Return the workers of the fullest host."""
+        return -(-self.ranks // self.hosts)
 
 
 class Loader(Message):
