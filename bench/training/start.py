@@ -34,10 +34,8 @@ def main() -> None:
         found = [measure(stored, version, workers=workers) for _ in range(runs)]
         for name in found[0]:
             values = sorted(entry[name] for entry in found)
-            middle = statistics.median(values)
-            print(
-                f"{workers} worker(s)  {name:<28} {middle:7.3f} s  ({values[0]:.3f}-{values[-1]:.3f})"
-            )
+            spread = f"({values[0]:.3f}-{values[-1]:.3f})"
+            print(f"{workers} worker(s)  {name:<28} {statistics.median(values):7.3f} s  {spread}")
 
 
 def measure(stored: Mapping[str, bytes], version: Any, *, workers: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -14,7 +15,7 @@ Optimizer = Literal["sgd", "adamw"]
 Schedule = Literal["cosine", "constant"]
 DEFAULT_EPOCHS = 15
 DEFAULT_BATCH = 32
-RATE_PER_32 = 0.05
+RATE_AT_32 = 0.07
 RATE_LIMIT = 0.4
 ADAMW_RATE = 0.002
 
@@ -27,8 +28,8 @@ class HyperParameters:
         iterations: Global steps; 0 = ``epochs`` over the data.
         epochs: Used when ``iterations`` is 0.
         batch_size: Samples per worker and step; 0 = 32, or fewer where there are not as many.
-        learning_rate: Peak rate; 0 = 0.05 per 32 samples of the global batch (at most 0.4) for sgd,
-            0.002 for adamw.
+        learning_rate: Peak rate; 0 = derived: for sgd 0.07 at a global batch of 32, growing with
+            its square root up to 0.4; for adamw 0.002.
         optimizer: sgd (Nesterov) or adamw.
         momentum, weight_decay: Of the optimizer.
         schedule: cosine (down to 0) or constant, after ``warmup`` (share of all steps).
@@ -70,7 +71,7 @@ class HyperParameters:
             return self.learning_rate
         if self.optimizer == "adamw":
             return ADAMW_RATE
-        return min(RATE_LIMIT, RATE_PER_32 * global_batch / 32)
+        return min(RATE_LIMIT, RATE_AT_32 * math.sqrt(global_batch / 32))
 
 
 def parse(texts: Mapping[str, str], *, extra: bool) -> HyperParameters:

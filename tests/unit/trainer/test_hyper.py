@@ -78,7 +78,7 @@ def test_names_of_the_users_functions_pass() -> None:
 
 def test_the_rate_follows_the_global_batch_up_to_a_limit() -> None:
     given = hyper.HyperParameters()
-    assert given.rate(64) == 2 * given.rate(32)
+    assert given.rate(128) == 2 * given.rate(32) == 4 * given.rate(8)
     assert given.rate(100_000) == hyper.RATE_LIMIT
     assert parsed(learning_rate="0.3").rate(64) == 0.3
     assert parsed(optimizer="adamw").rate(64) == hyper.ADAMW_RATE
