@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from quintile.cli import apply, dataset, experiment, label_results, run, token
+from quintile.cli import apply, dataset, experiment, label_results, planning, run, token
 
 app = typer.Typer(
     name="quintile",
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(run.app)
+app.add_typer(planning.app)
 app.add_typer(apply.app)
 app.add_typer(experiment.app, name="experiment")
 app.add_typer(dataset.app, name="dataset")

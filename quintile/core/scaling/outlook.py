@@ -74,8 +74,7 @@ def look(calibration: records.Calibration, wish: Wish, *, up_to: int = MAX_WORKE
     work = predict.work_of(calibration, wish.profile, decodes=wish.decodes)
     steps = [predict.step(work, cluster, wish.plan, n) for n in numbers]
     stepped, summed = holdout.steps(calibration), holdout.sums(calibration)
-    # Steps beside the work of others say more about those than about the model.
-    error = holdout.typical(summed if fit.busy(calibration) or not stepped else stepped)
+    error = holdout.typical(stepped or summed)
 
     def rates(drawn: records.Calibration) -> list[float]:
         found = fit.fit(drawn)
