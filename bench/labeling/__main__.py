@@ -79,13 +79,13 @@ def _digits(seeds: int) -> dict[str, Any]:
 
 
 def _own(pool: pools.Pool, asked: argparse.Namespace) -> dict[str, Any]:
-    shares = [0.01, 0.02, 0.03, 0.05, 0.07, 0.09, 0.11, 0.15, 0.19, 0.21, 0.25, 0.3, 0.33, 0.36]
+    shares = [0.01, 0.03, 0.05, 0.09, 0.11, 0.15, 0.19, 0.21, 0.25, 0.3, 0.33, 0.36]
     found: dict[str, Any] = {"items": len(pool)}
     for strategy in ("auto", "random"):
         rows = protocol.curve(pool, shares, 0, strategy=strategy)
         found[strategy] = rows
         print(f"{pool.name} {len(pool)}: rows right, {strategy}")
-        print("   ".join(f"{s:.0%} {r:.4f}" for s, r in zip(shares, rows, strict=True)))
+        print("   ".join(f"{s:.0%} {r:.4f}" for s, r in zip(shares, rows, strict=True)), flush=True)
     found["certified"] = []
     for error in asked.error:
         size = stratum_size(len(pool), error)

@@ -147,12 +147,14 @@ def certified(pool: Pool, plan: Plan, seed: int, *, noise: float = 0.0) -> dict[
 def curve(pool: Pool, shares: list[float], seed: int, *, strategy: str = "auto") -> list[float]:
     """Return rows right after each share of human labels, all chosen, nothing certified."""
     steps = [round(share * len(pool)) for share in shares]
-    plan = Plan(random=0, chosen=steps[-1], batch=max(1, steps[0]), strategy=strategy)
+    largest = max(np.diff([0, *steps]))
+    plan = Plan(random=0, chosen=steps[-1], batch=int(largest), strategy=strategy)
     job = Job(pool, plan, seed, pool.truth)
     outcome = job.step("embed")
     found = []
     for step in steps:
         job.answer(outcome, step - len(job.labelled))
+        assert len(job.labelled) == step
         outcome = job.step("learn")
         right = outcome.predictions["predicted"] == pool.truth
         right[job.labelled] = True

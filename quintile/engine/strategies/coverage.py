@@ -26,11 +26,9 @@ def greedy(state: states.State, weights: draws.FloatArray, *, width: float) -> l
         weights: How much each item wants to be covered [N], at least 0.
         width: Squared distance at which one item covers another by exp(-1).
     """
-    candidates = _sample(state.open, weights, seed=state.seed, purpose="candidates")
+    candidates, _ = _sample(state.open, weights, seed=state.seed, purpose="candidates")
     wanting = np.flatnonzero(weights > 0)
-    points = _sample(wanting, weights, seed=state.seed, purpose="points")
-    # Points drawn by weight count alike; all points count by weight.
-    shares = weights[points] if len(points) == len(wanting) else np.ones(len(points))
+    points, shares = _sample(wanting, weights, seed=state.seed, purpose="points")
     near = states.nearest_covered(state, points)
     reached = np.exp(-near / width).astype(np.float32)
     kernel = _kernel(state.features[candidates], state.features[points], width=width)
@@ -88,11 +86,18 @@ def _kernel(
 
 def _sample(
     rows: draws.IntArray, weights: draws.FloatArray, *, seed: int, purpose: str
-) -> draws.IntArray:
-    """Return ``rows``, or ``POINTS`` of them drawn without replacement by weight, ascending."""
+) -> tuple[draws.IntArray, draws.FloatArray]:
+    """Return ``rows`` with their weights, or ``POINTS`` of them drawn by weight, ascending.
+
+    Drawn rows get their weight over the chance of having been drawn, so that sums over them
+    estimate sums over all.
+    """
+    heavy = np.maximum(weights[rows], 1e-9)
     if len(rows) <= POINTS:
-        return rows
+        return rows, weights[rows]
     # The smallest of exponential waiting times with rates = weights: a weighted draw.
-    waits = draws.generator(seed, purpose).exponential(size=len(weights))[rows]
-    order = np.argsort(waits / np.maximum(weights[rows], 1e-9), kind="stable")
-    return np.sort(rows[order[:POINTS]])
+    waits = draws.generator(seed, purpose).exponential(size=len(weights))[rows] / heavy
+    order = np.argsort(waits, kind="stable")
+    drawn = np.sort(order[:POINTS])
+    chance = -np.expm1(-heavy[drawn] * waits[order[POINTS]])
+    return rows[drawn], heavy[drawn] / chance

@@ -118,6 +118,20 @@ def test_large_pools_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(set(picks.rows.tolist())) == 30
 
 
+def test_a_drawn_sample_weighs_as_much_as_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(coverage, "POINTS", 150)
+    weights = np.random.default_rng(0).random(240) ** 3
+    half = np.arange(240) % 2 == 0
+    sums = []
+    for seed in range(40):
+        rows, shares = coverage._sample(np.arange(240), weights, seed=seed, purpose="points")
+        assert len(rows) == 150
+        sums.append((shares.sum(), shares[half[rows]].sum()))
+    whole, part = np.mean(sums, axis=0)
+    assert whole == pytest.approx(weights.sum(), rel=0.03)
+    assert part == pytest.approx(weights[half].sum(), rel=0.04)
+
+
 def test_cold_start_finds_every_cluster() -> None:
     fresh = replace(state(model=False), covered=np.zeros(0, dtype=np.int64), open=np.arange(240))
     for name in ("auto", "typiclust"):
