@@ -7,7 +7,7 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e crds openapi horovod docs lock check bench clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web crds openapi horovod docs lock check bench clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +21,9 @@ $(STAMP): requirements/base.lock requirements/torch-cpu.lock requirements/torch-
 up: $(STAMP) ## run the platform on this machine: one process, one port
 	@$(RUN)/quintile up
 
-demo: $(STAMP) ## the whole job on real images: label, certify, export, train; writes demo-report.json
-	@$(RUN)/quintile demo
+demo: ## the whole job on real images: label, certify, export, train; writes demo-report.json
+	@begun=$$(date +%s) && VENV=$(VENV) $(PY) requirements/install.py && \
+	$(RUN)/quintile demo --setup-seconds $$(($$(date +%s) - begun))
 
 fmt: $(STAMP) ## format the code
 	$(RUN)/ruff format $(CODE)
@@ -48,6 +49,9 @@ test-unit: $(STAMP) ## the pure part, in seconds
 
 test-e2e: $(STAMP) ## real processes on this machine
 	$(RUN)/python -m pytest -q tests/e2e
+
+test-web: $(STAMP) ## the page in a real browser (needs Chromium)
+	$(RUN)/python -m pytest -q tests/web
 
 crds: $(STAMP) ## write the CRDs from the models
 	$(RUN)/python -m quintile.cli.crds charts/quintile-crds/templates
