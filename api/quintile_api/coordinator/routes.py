@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from typing import Annotated, Final
 
@@ -12,15 +13,16 @@ from fastapi import concurrency
 from quintile.adapters import problem_json
 from quintile.core import errors, messages, names
 from quintile.core.conditions import timestamp
-from quintile.core.experiment import CheckpointRef
+from quintile.core.experiment import CheckpointRef, CheckpointSpec
 from quintile.core.meta import Key
 from quintile_api import access, context
-from quintile_api.coordinator import fencing, state
+from quintile_api.coordinator import fencing, retention, state
 from quintile_api.runs import metrics
 
 POLL_S: Final = 1.0
 """How often a waiting join looks for changes that another replica of the API made."""
 
+_LOG = logging.getLogger("quintile.coordinator")
 router = fastapi.APIRouter(prefix="/internal", tags=["agents"])
 FileName = Annotated[
     str, pydantic.StringConstraints(pattern=r"^[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}$")
@@ -137,6 +139,7 @@ def commit(
     """Commit a checkpoint whose files and manifest lie in the store. Idempotent."""
     speaks(claims, message)
     row = ctx.coordinator.commit(claims, message)
+    _retire(ctx, claims)
     return CheckpointRef(key=row.manifest_key, step=row.step, time=timestamp(row.created_s))
 
 
@@ -175,6 +178,16 @@ async def on_stale(request: fastapi.Request, error: Exception) -> fastapi.Respon
     return problem_json.response(
         error, trace_id=problem_json.trace_id_of(request), extra=error.members
     )
+
+
+def _retire(ctx: context.Context, claims: access.Trial) -> None:
+    """Make room after a commit; what goes wrong is done by the next one."""
+    try:
+        document = ctx.resources.get(Key("Trial", claims.namespace, claims.trial))
+        given = CheckpointSpec.model_validate(document["spec"]["template"].get("checkpoint") or {})
+        ctx.coordinator.retire(claims.uid, retention.Keep(given.keep_last, given.keep_best))
+    except errors.QuintileError:
+        _LOG.warning("old checkpoints of trial %s could not be deleted", claims.uid, exc_info=True)
 
 
 def _urls(ctx: context.Context, prefix: str, files: list[str]) -> messages.UrlAnswer:

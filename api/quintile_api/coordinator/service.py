@@ -14,7 +14,7 @@ from sqlalchemy import orm
 from quintile import ports, settings
 from quintile.adapters import outbox, signals, sql, tokens_ed25519
 from quintile.core import errors, messages
-from quintile_api.coordinator import fencing, plans, pulse, state, transitions
+from quintile_api.coordinator import fencing, plans, pulse, retention, state, transitions
 from quintile_api.runs import checkpoints, tables
 
 Claims = tokens_ed25519.TrialClaims
@@ -166,6 +166,27 @@ class Coordinator:
             row = checkpoints.store(session, message, uid=claims.uid, now_s=self._parts.clock.now())
             self._tell(session, run)
         return row
+
+    def retire(self, uid: str, keep: retention.Keep) -> int:
+        """Forget the checkpoints that nobody needs any more; return how many. Idempotent."""
+        with self._database.read() as session:
+            run = state.run_of(session, uid)
+            row = state.newest(session, uid, run.attempt) if run is not None else None
+            plan = state.plan_of(row) if row is not None else None
+            rows = checkpoints.committed(session, uid)
+        resumed_from = plan.resume.key if plan is not None and plan.resume is not None else ""
+        saved = [retention.Saved(entry.manifest_key, entry.manifest["metrics"]) for entry in rows]
+        keys = [entry.key for entry in retention.surplus(saved, keep, resumed_from=resumed_from)]
+        if not keys:
+            return 0
+        for key in keys:
+            # Without its manifest it is no checkpoint, whenever the rest of it goes.
+            self._parts.objects.delete(key)
+            for info in self._parts.objects.list(f"{key.removesuffix(checkpoints.MANIFEST)}"):
+                self._parts.objects.delete(info.key)
+        with self._database.write() as session:
+            checkpoints.forget(session, uid, keys)
+        return len(keys)
 
     def lose(self, uid: str, *, silent_since_s: float) -> bool:
         """Take agents of a trial that were silent since then out of its newest generation.

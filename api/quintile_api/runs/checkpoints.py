@@ -31,6 +31,12 @@ def newest(session: orm.Session, uid: str) -> tables.CheckpointRow | None:
     return session.scalar(query.order_by(*_NEWEST_FIRST).limit(1))
 
 
+def forget(session: orm.Session, uid: str, keys: Sequence[str]) -> None:
+    """Delete the rows of checkpoints by the keys of their manifests."""
+    row = tables.CheckpointRow
+    session.execute(sa.delete(row).where(row.trial_uid == uid, row.manifest_key.in_(keys)))
+
+
 def problems(
     objects: ports.ObjectStore, prefix: str, files: Sequence[messages.FileInfo]
 ) -> Iterator[str]:

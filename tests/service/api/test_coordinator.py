@@ -405,3 +405,25 @@ def test_a_crash_after_the_final_checkpoint_is_no_restart(trial: Any) -> None:
     first.checkpoint(100)
     first.exit(0)
     assert second.exit(139).json()["state"] == "succeeded"
+
+
+def test_old_checkpoints_go(trial: Any) -> None:
+    world, run = trial.world, trial
+    first, second = form(run)
+    first.beat(step=50)
+    for step in (10, 20, 30, 40, 50):
+        first.checkpoint(step)
+    stored = {key.split("/")[3] for key in (i.key for i in world.objects.list(f"ckpt/{run.uid}"))}
+    listed = world.admin().get(f"{run.path}/checkpoints").json()["items"]
+    # keepLast 2; none was evaluated, so that none is best.
+    assert [entry["step"] for entry in listed] == [50, 40]
+    assert stored == {"step-50", "step-40"}
+    second.exit(1)
+    first.join()
+    assert second.join()["plan"]["resume"]["step"] == 50
+    first.join()
+    # What a running generation began with stays, whatever newer ones are kept.
+    for step in (60, 70, 80):
+        first.checkpoint(step)
+    listed = world.admin().get(f"{run.path}/checkpoints").json()["items"]
+    assert [entry["step"] for entry in listed] == [80, 70, 50]

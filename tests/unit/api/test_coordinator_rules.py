@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quintile_api import objects
-from quintile_api.coordinator import plans, verdicts
+from quintile_api.coordinator import plans, retention, verdicts
 from quintile_api.runs import metrics, streams
 
 
@@ -148,3 +148,36 @@ def test_a_range_lies_inside_the_object(size: int, first: int, last: int) -> Non
         assert first >= size or last < first
     else:
         assert 0 <= span[0] < span[1] <= size
+
+
+def saved(step: int, **metrics: float) -> retention.Saved:
+    return retention.Saved(f"step-{step}", {f"eval/{n}": v for n, v in metrics.items()})
+
+
+HISTORY = [
+    saved(60, accuracy=0.8),
+    saved(50, accuracy=0.9),
+    saved(40, accuracy=0.9),
+    saved(30, accuracy=0.95),
+    saved(20),
+    saved(10),
+]
+KEPT = {
+    "the newest": (retention.Keep(2, 0), "", [60, 50]),
+    "and the best": (retention.Keep(1, 1), "", [60, 30]),
+    "of equals the oldest": (retention.Keep(1, 2), "", [60, 40, 30]),
+    "and what is resumed from": (retention.Keep(1, 0), "step-10", [60, 10]),
+    "more than there are": (retention.Keep(9, 9), "", [60, 50, 40, 30, 20, 10]),
+}
+
+
+@pytest.mark.parametrize(("keep", "resumed_from", "steps"), KEPT.values(), ids=KEPT)
+def test_checkpoints_that_stay(keep: retention.Keep, resumed_from: str, steps: list[int]) -> None:
+    gone = {entry.key for entry in retention.surplus(HISTORY, keep, resumed_from=resumed_from)}
+    assert [int(e.key[5:]) for e in HISTORY if e.key not in gone] == steps
+
+
+def test_without_accuracy_the_smallest_loss_is_best() -> None:
+    history = [saved(3, loss=0.3), saved(2, loss=0.1), saved(1, loss=0.2), saved(0)]
+    gone = retention.surplus(history, retention.Keep(1, 1), resumed_from="")
+    assert [entry.key for entry in gone] == ["step-1", "step-0"]
