@@ -45,8 +45,8 @@ def plan(
         run_plans.Changes(model, workers, servers, mode, batch_size, image),
         project=project,
     )
-    planned = run_plans.find(wanted)
     network = predicting.Network(bandwidth, latency, per_host, storage, decode, price, max_workers)
     prepared = predicting.prepare(wanted, network)
+    planned = run_plans.find(wanted)
     source = predicting.Source(calibration, fresh=calibrate)
     plan_views.write(wanted, planned, predicting.predict(wanted, prepared, source), output)

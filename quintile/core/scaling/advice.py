@@ -9,23 +9,29 @@ NOTABLE = 0.10
 
 
 def servers(work: predict.Work, cluster: predict.Cluster, plan: predict.Plan, workers: int) -> str:
-    """Return a warning where parameter servers lose to a ring, else nothing."""
+    """Return a warning where parameter servers move more bytes than a ring, else nothing."""
     if plan.scheme != "servers" or workers < 2:
         return ""
-    shape = collectives.Shape(-(-workers // cluster.per_host), min(workers, cluster.per_host))
-    theirs = collectives.servers_wire(shape, workers, plan.servers)
-    ring = collectives.ring_wire(workers)
-    slow = predict.step(work, cluster, plan, workers)
-    fast = predict.step(work, cluster, predict.Plan("ring"), workers)
-    if slow.seconds <= fast.seconds * 1.01:
+    team = collectives.Team(workers, plan.servers, min(workers, cluster.per_host))
+    theirs, ring = collectives.servers_wire(team), collectives.ring_wire(workers)
+    if theirs <= ring:
         return ""
-    needed = "" if plan.servers >= workers else f", or {workers} servers"
-    return (
+    slow = predict.step(work, cluster, plan, workers).images_per_s
+    fast = predict.step(work, cluster, predict.Plan("ring"), workers).images_per_s
+    words = (
         f"{plan.servers} parameter {_plural('server', plan.servers)} x {workers} workers would "
         f"take {theirs / ring:.1f}x the wire time of a ring ({theirs:.1f} against {ring:.1f} times "
         f"the model's bytes over the busiest link; {theirs / 2 / ring:.1f}x with pulls beside "
-        f"pushes, as here): {slow.images_per_s:,.0f} instead of {fast.images_per_s:,.0f} images/s. "
-        f"Use mode ddp{needed}; servers pay off for stragglers and sparse models."
+        "pushes, as here)."
+    )
+    if slow >= fast:
+        return (
+            f"{words} This model is so small that delays count more: {slow:,.0f} against "
+            f"{fast:,.0f} images/s."
+        )
+    return (
+        f"{words} {slow:,.0f} instead of {fast:,.0f} images/s: use mode ddp, or more servers; they "
+        "pay off for stragglers and sparse models."
     )
 
 

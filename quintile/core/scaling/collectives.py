@@ -8,6 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+CHUNK_BYTES = 1 << 20
+"""Parameter servers keep parameters in chunks of this size, spread evenly."""
+
 
 @dataclass(frozen=True)
 class Link:
@@ -55,6 +58,15 @@ class Shape:
     per_host: int
 
 
+@dataclass(frozen=True)
+class Team:
+    """Workers, their parameter servers on hosts of their own, and the workers of one host."""
+
+    workers: int
+    servers: int
+    per_host: int
+
+
 def ring_s(size_bytes: float, workers: int, link: Link, add_bytes_per_s: float) -> float:
     """Return the seconds of a ring all-reduce: 2(n-1) messages of an n-th, half of them added."""
     if workers < 2:
@@ -79,23 +91,25 @@ def two_level_s(
     return seconds
 
 
-def servers_s(size_bytes: float, shape: Shape, workers: int, servers: int, link: Link) -> float:
+def servers_s(size_bytes: float, team: Team, link: Link, handling_s: float) -> float:
     """Return the seconds of pushes to parameter servers, with pulls beside them.
 
     A chunk comes back as soon as everybody has pushed it, so that both directions of the busiest
-    link are used at once; only the first chunk has nothing to come back beside it.
+    link are used at once. A server takes ``handling_s`` for each chunk of each worker.
     """
-    one_way = servers_wire(shape, workers, servers) / 2
-    return 2 * link.delay_s + size_bytes * one_way / link.rate(size_bytes)
+    one_way = servers_wire(team) / 2
+    wire_s = size_bytes * one_way / link.rate(size_bytes)
+    chunks = math.ceil(size_bytes / CHUNK_BYTES / team.servers)
+    return 2 * link.delay_s + wire_s + team.workers * chunks * handling_s
 
 
-def servers_wire(shape: Shape, workers: int, servers: int) -> float:
+def servers_wire(team: Team) -> float:
     """Return how many times the model's bytes pass the busiest link: pushes, then pulls.
 
     That link is a server's, which carries every worker's share of the model, or a host's, which
     carries the whole model for each of its workers.
     """
-    return 2 * max(workers / servers, min(shape.per_host, workers))
+    return 2 * max(team.workers / team.servers, min(team.per_host, team.workers))
 
 
 def ring_wire(workers: int) -> float:

@@ -156,7 +156,8 @@ def _summing_s(work: Work, cluster: Cluster, plan: Plan, workers: int) -> float:
     add = cluster.add_bytes_per_s / sharing
     wire = _wire(cluster, local)
     if plan.scheme == "servers":
-        return collectives.servers_s(work.gradient_bytes, shape, workers, plan.servers, wire)
+        team = collectives.Team(workers, plan.servers, shape.per_host)
+        return collectives.servers_s(work.gradient_bytes, team, wire, inside.delay_s)
     link = wire if shape.hosts > 1 else local
     sizes = [one.size_bytes for one in work.buckets]
     if plan.scheme == "two-level":
