@@ -19,7 +19,6 @@ from typing import Any
 
 from quintile_trainer import threads
 
-FORMAT = "quintile.calibration/1"
 DECODING_S = 1.0
 SMALLEST_SIDE = 8
 
@@ -66,6 +65,7 @@ def machine(processors: float, count: int) -> dict[str, Any]:
 def _measure(asked: argparse.Namespace, processors: float, count: int) -> dict[str, Any]:
     import torch
 
+    from quintile.core.scaling import records
     from quintile_trainer.calibration import ranks, session, steps
 
     torch.set_num_threads(count)
@@ -81,7 +81,7 @@ def _measure(asked: argparse.Namespace, processors: float, count: int) -> dict[s
         decoded = session.loader(team, asked.image, DECODING_S)
     return {
         **found,
-        "format": FORMAT,
+        "format": records.FORMAT,
         "made_at": datetime.datetime.now(tz=datetime.UTC).isoformat(timespec="seconds"),
         "took_s": time.monotonic() - begun,
         "machine": about,
