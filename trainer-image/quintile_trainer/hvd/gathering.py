@@ -152,8 +152,9 @@ class _Allgather(torch.autograd.Function):
     def forward(
         ctx: Any, name: str | None, process_set: object, *tensors: torch.Tensor
     ) -> tuple[torch.Tensor, ...]:
+        found = synchronize(grouped_allgather_async(tensors, name, process_set))
         ctx.rows = [tensor.shape[0] for tensor in tensors]
-        return tuple(synchronize(grouped_allgather_async(tensors, name, process_set)))
+        return tuple(found)
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[Any, ...]:

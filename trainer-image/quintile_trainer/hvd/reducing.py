@@ -190,7 +190,8 @@ def sparse_allreduce_async(
         found = synchronize(values)
         if op == requests.AVERAGE:
             found = found / world.size()
-        return torch.sparse_coo_tensor(synchronize(indices).t(), found, tensor.size())
+        where = synchronize(indices).t()
+        return torch.sparse_coo_tensor(where, found, tensor.size(), check_invariants=True)
 
     return wait
 

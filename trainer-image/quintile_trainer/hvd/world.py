@@ -16,7 +16,7 @@ import torch
 from torch import distributed
 
 from quintile_trainer.hvd import engine, places, requests, transport
-from quintile_trainer.hvd.places import Place
+from quintile_trainer.hvd.places import Place, Seat
 
 _MEETING_S: Final = 120
 _STEP_S: Final = 1800
@@ -27,7 +27,8 @@ _BOOT: Final = Path("/proc/sys/kernel/random/boot_id")
 class _Running:
     place: Place
     engine: engine.Engine
-    owned: bool
+    group: distributed.ProcessGroup | None = None
+    owns_default: bool = False
 
 
 _running: _Running | None = None
@@ -74,8 +75,11 @@ def init(comm: Sequence[int] | None = None, process_sets: Sequence[object] | Non
     if _running is not None:
         return
     seat = places.read_seat(os.environ)
+    if distributed.is_initialized():
+        # The script has met the others itself.
+        seat = Seat(distributed.get_rank(), distributed.get_world_size(), seat.local_rank)
     if seat.size == 1:
-        _running = _Running(Place(0, 1, 0, 1, 0, 1), engine.Engine(transport.Alone()), owned=False)
+        _running = _Running(Place(0, 1, 0, 1, 0, 1), engine.Engine(transport.Alone()))
         return
     owned = not distributed.is_initialized()
     if owned:
@@ -83,7 +87,8 @@ def init(comm: Sequence[int] | None = None, process_sets: Sequence[object] | Non
     group = distributed.new_group(backend=_backend(), timeout=datetime.timedelta(seconds=_STEP_S))
     carrier = transport.Transport(group, seat.rank, seat.size)
     hosts = [data.decode() for data in carrier.exchange(places.host_key(seat, _host()).encode())]
-    _running = _Running(places.place(seat.rank, hosts), engine.Engine(carrier), owned=owned)
+    found = places.place(seat.rank, hosts)
+    _running = _Running(found, engine.Engine(carrier), group, owns_default=owned)
     atexit.register(shutdown)
 
 
@@ -95,8 +100,8 @@ def shutdown() -> None:
         return
     atexit.unregister(shutdown)
     running.engine.shut_down()
-    if running.owned and distributed.is_initialized():
-        distributed.destroy_process_group()
+    if running.group is not None and distributed.is_initialized():
+        distributed.destroy_process_group(None if running.owns_default else running.group)
 
 
 def is_initialized() -> bool:
@@ -171,7 +176,7 @@ def _known() -> _Running:
     return _running
 
 
-def _meet(seat: places.Seat) -> None:
+def _meet(seat: Seat) -> None:
     """Make torch's default group; its store listens on loopback only where that is enough."""
     host, port = os.environ.get("MASTER_ADDR"), os.environ.get("MASTER_PORT")
     if not host or not port:
