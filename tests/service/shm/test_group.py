@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import distributed
 
-from quintile.testing import forked
+from quintile.testing import forked, waiting
 from quintile_trainer import shm
 
 pytestmark = pytest.mark.torch
@@ -221,3 +221,38 @@ def test_one_rank_needs_no_other(tmp_path: Path) -> None:
         tensor = torch.arange(10_000.0)
         group.all_reduce(tensor, shm.Operation.MEAN)
     assert torch.equal(tensor, torch.arange(10_000.0))
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_killed_at_any_instant_nobody_is_stuck(world_size: int, tmp_path: Path) -> None:
+    chance = random.Random(world_size)
+    for attempt in range(6):
+        folder = tmp_path / str(attempt)
+        folder.mkdir()
+        victim = chance.randrange(world_size)
+        with forked.ranks(world_size, sum_until_ended, folder, shm.Settings()) as ranks:
+            assert [rank.told() for rank in ranks] == ["joined"] * world_size
+            busy(chance.random() * 0.01)
+            ranks[victim].signal(signal.SIGKILL)
+            for rank in ranks[:victim] + ranks[victim + 1 :]:
+                assert f"rank {victim}" in rank.error()
+
+
+def sum_twice(tell: Tell, rank: int, world_size: int, folder: Path) -> float:
+    with join(rank, world_size, folder) as group:
+        tensor = torch.ones(5000)
+        group.all_reduce(tensor)
+        tell("first")
+        if rank == 1:
+            signal.raise_signal(signal.SIGSTOP)
+        group.all_reduce(tensor)
+        return tensor[0].item()
+
+
+def test_a_rank_that_comes_late_but_in_time_is_waited_for(tmp_path: Path) -> None:
+    with forked.ranks(2, sum_twice, tmp_path) as ranks:
+        assert [rank.told() for rank in ranks] == ["first"] * 2
+        state = Path(f"/proc/{ranks[1].pid}/stat")
+        waiting.until(lambda: state.read_text().rpartition(")")[2].split()[0] == "T")
+        ranks[1].signal(signal.SIGCONT)
+        assert [rank.result() for rank in ranks] == [4.0, 4.0]

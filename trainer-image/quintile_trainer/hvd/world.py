@@ -186,7 +186,9 @@ def _meet(seat: Seat) -> None:
         )
     listening = None
     if seat.rank == 0 and host in ("127.0.0.1", "::1", "localhost"):
-        listening = socket.create_server((host, int(port)), backlog=seat.size).detach()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        server = socket.create_server((host, int(port)), family=family, backlog=seat.size)
+        listening = server.detach()
     store = distributed.TCPStore(  # type: ignore[attr-defined]
         host,
         int(port),

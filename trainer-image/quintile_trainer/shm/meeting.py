@@ -9,6 +9,8 @@ so nothing is left after a crash.
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import datetime
 import json
 import os
@@ -25,6 +27,8 @@ from quintile_trainer.shm import layout as layout_module
 from quintile_trainer.shm import liveness, mapping, problems
 from quintile_trainer.shm import settings as settings_module
 
+_MOST_BYTES = 128 << 20
+_LEAST_BANKS = 2
 _LOOK_S = 0.1
 _REPLY_S = 10.0
 _GREETING_BYTES = 512
@@ -75,13 +79,18 @@ def join(
 
 
 def _fitting(given: settings_module.Settings, world_size: int) -> settings_module.Settings:
-    """Return settings in which ranks that share cores never look instead of sleeping."""
+    """Return settings for so many ranks: a bound on the memory, no looking where cores are shared.
+
+    Who shares a core only keeps the rank from running that it looks out for.
+    """
+    banks = _MOST_BYTES // (world_size * given.piece_bytes)
     quota = threads.quota()
     cores = threads.available() if quota is None else min(threads.available(), quota)
-    if world_size <= cores:
-        return given
-    fields = {**vars(given), "spin_us": 0}
-    return settings_module.Settings(**fields)
+    return dataclasses.replace(
+        given,
+        banks=max(_LEAST_BANKS, min(given.banks, banks)),
+        spin_us=given.spin_us if world_size <= cores else 0,
+    )
 
 
 class _Host:
@@ -100,35 +109,36 @@ class _Host:
         except problems.NoMemory as error:
             self._board.set("offer", json.dumps({"refused": str(error)}))
             raise
-        try:
-            liveness.hold(memory.descriptor, 0)
-            self._gather(memory)
-            for guest in self._guests.values():
-                guest.sendall(b"1")
-        except BaseException as error:
-            self._dismiss(error)
-            memory.close()
-            raise
-        finally:
-            for guest in self._guests.values():
-                guest.close()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+            try:
+                liveness.hold(memory.descriptor, 0)
+                self._gather(listener, memory)
+                for guest in self._guests.values():
+                    guest.sendall(b"1")
+            except BaseException as error:
+                # Said before anybody is hung up on, so that they can look it up.
+                self._say_end(error)
+                memory.close()
+                raise
+            finally:
+                for guest in self._guests.values():
+                    guest.close()
         return memory
 
-    def _gather(self, memory: mapping.Memory) -> None:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
-            name = f"quintile-shm-{secrets.token_hex(8)}"
-            listener.bind("\0" + name)
-            listener.listen(self._layout.world_size)
-            listener.settimeout(_LOOK_S)
-            offer = {"name": name, "token": self._token, "boot": _boot()}
-            self._board.set("offer", json.dumps(offer))
-            while missing := self._missing():
-                self._look(missing)
-                try:
-                    guest, _ = listener.accept()
-                except TimeoutError:
-                    continue
-                self._welcome(guest, memory)
+    def _gather(self, listener: socket.socket, memory: mapping.Memory) -> None:
+        name = f"quintile-shm-{secrets.token_hex(8)}"
+        listener.bind("\0" + name)
+        listener.listen(self._layout.world_size)
+        listener.settimeout(_LOOK_S)
+        offer = {"name": name, "token": self._token, "boot": _boot()}
+        self._board.set("offer", json.dumps(offer))
+        while missing := self._missing():
+            self._look(missing)
+            try:
+                guest, _ = listener.accept()
+            except TimeoutError:
+                continue
+            self._welcome(guest, memory)
 
     def _missing(self) -> list[int]:
         return [rank for rank in range(1, self._layout.world_size) if rank not in self._guests]
@@ -164,7 +174,7 @@ class _Host:
         if memory.words[self._layout.counter("nonce", asked)] != sent:
             raise problems.NotOneHost(asked, f"rank {asked} does not see the memory of rank 0")
 
-    def _dismiss(self, error: BaseException) -> None:
+    def _say_end(self, error: BaseException) -> None:
         """Tell everybody why there will be no group."""
         reason = {
             "kind": type(error).__name__,
@@ -172,8 +182,6 @@ class _Host:
             "message": str(error) or type(error).__name__,
         }
         self._board.set("end", json.dumps(reason))
-        for guest in self._guests.values():
-            guest.close()
 
 
 class _Guest:
@@ -235,14 +243,19 @@ class _Guest:
 
     def _refuse(self, why: str) -> None:
         message = f"rank {self._rank} cannot share memory with rank 0: {why}; use comm: gloo"
-        self._board.set(f"refused/{self._rank}", message)
+        # Without the store rank 0 is gone as well.
+        with contextlib.suppress(RuntimeError):
+            self._board.set(f"refused/{self._rank}", message)
         raise problems.NotOneHost(self._rank, message)
 
     def _raise_end(self) -> None:
         """Raise what rank 0 ended the meeting for, if it did."""
-        if not self._board.check(["end"]):
+        try:
+            if not self._board.check(["end"]):
+                return
+            reason = json.loads(self._board.get("end"))
+        except RuntimeError:  # the store was rank 0's, which is gone
             return
-        reason = json.loads(self._board.get("end"))
         if reason["kind"] == problems.NotOneHost.__name__:
             raise problems.NotOneHost(reason["rank"], reason["message"])
         if reason["kind"] == problems.Mismatch.__name__:

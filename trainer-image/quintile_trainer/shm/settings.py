@@ -14,6 +14,8 @@ ALIGNMENT = 4096
 class Settings:
     """Equal on all ranks; the memory in all is world size x ``banks`` x ``piece_bytes``.
 
+    Many ranks get fewer banks, so that it is 128 MiB at most.
+
     Attributes:
         piece_bytes: Tensors are summed in pieces of this size: small enough for the caches.
         banks: Pieces of a rank that may be under way at once.
