@@ -106,11 +106,10 @@ def test_a_killed_rank_restarts_in_place_from_the_newest_checkpoint(bench: Any) 
     steps = [int(mark) for mark in run.marks("marks-0")]
     begun = run.points(2)[0][0]
     # It goes on from the newest state on the disk, be it committed before the loss or not.
-    lost = [step for step in steps if steps.count(step) == 2]
-    assert lost == sorted(lost)
+    twice = {step for step in steps if steps.count(step) > 1}
     assert begun > 30
     assert begun % 10 == 1
-    assert set(lost) <= set(range(begun, begun + 10))
+    assert twice <= set(range(begun, begun + 10))
     assert sorted(set(steps)) == list(range(1, 151))
     with run.server.admin() as client:
         path = f"/api/v1/projects/default/trials/{run.name}/metrics"
