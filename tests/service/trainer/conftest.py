@@ -263,11 +263,13 @@ class Bench:
         self.runs.append(made)
         return made
 
-    def script(self, code: str, *, args: tuple[str, ...] = (), **spec: Any) -> Run:
+    def script(
+        self, code: str, *, args: tuple[str, ...] = (), entry: str = "train.py", **spec: Any
+    ) -> Run:
         """A trial whose program is this code; ``FOLDER`` in it is the run's folder."""
         env = [{"name": "FOLDER", "value": str(self.folder)}]
         digest = self.bundle({"train.py": textwrap.dedent(code).encode()})
-        block = {"bundle": digest, "entry": "train.py", "args": list(args)}
+        block = {"bundle": digest, "entry": entry, "args": list(args)}
         return self.run({"script": block, "env": env}, **spec)
 
     def functions(

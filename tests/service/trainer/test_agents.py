@@ -61,6 +61,28 @@ def test_two_agents_meet_run_and_end(bench: Any) -> None:
     assert run.server.checkpoints(run.uid)[-1] == (1, 20)
 
 
+def test_a_function_of_a_module_is_an_entry_too(bench: Any) -> None:
+    run = bench.script(
+        """
+        import os, pathlib, sys
+        def main():
+            here = pathlib.Path.cwd()
+            print("ran", __name__, sys.argv, os.environ["QUINTILE_HPARAMS"])
+            (here / "left-behind").touch()
+            sys.exit()
+        """,
+        entry="train:main",
+        args=("--depth", "3"),
+        hparams=[{"name": "lr", "value": "0.1"}],
+    )
+    [agent] = run.start()
+    assert agent.wait() == 0
+    said = [line["line"] for line in run.logs()]
+    assert said[-1] == """ran train ['train:main', '--depth', '3'] {"lr": "0.1"}"""
+    # What a script leaves behind stays out of the bundle that the next generation starts from.
+    assert not (agent.state / "bundle" / "left-behind").exists()
+
+
 def test_log_lines_arrive_once_each_in_order(bench: Any) -> None:
     run = bench.script(
         """

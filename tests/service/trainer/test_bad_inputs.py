@@ -102,6 +102,31 @@ CASES: dict[str, tuple[Callable[[Any], Any], str, str]] = {
         "UserError",
         "SyntaxError: invalid syntax",
     ),
+    "a script that is not there": (
+        script("", entry="other.py"),
+        "InvalidSpec",
+        "script 'other.py' is not in the code bundle",
+    ),
+    "a script outside of its bundle": (
+        script("", entry="../../identity.json"),
+        "InvalidSpec",
+        "script '../../identity.json' is not in the code bundle",
+    ),
+    "a function's module that is not there": (
+        script("", entry="other:main"),
+        "InvalidSpec",
+        "entry 'other:main' is not in the code bundle: No module named 'other'",
+    ),
+    "a function that is not there": (
+        script("", entry="train:main"),
+        "InvalidSpec",
+        "entry 'train:main' is no function of the code bundle; expected module:function",
+    ),
+    "a module that a function's module misses": (
+        script("import no_such_module", entry="train:main"),
+        "UserError",
+        "ModuleNotFoundError: No module named 'no_such_module'",
+    ),
     "a segmentation fault": (
         script("import ctypes\nctypes.string_at(0)"),
         "Crashed",

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from quintile_trainer import layout, spool
+from quintile_trainer import layout, parent_death, spool
 from quintile_trainer.agent import (
     bundles,
     environment,
@@ -300,3 +300,17 @@ class TestInbox:
         inbox.start_thread("courier", work, box)
         [event] = box.wait(60.0)
         assert event == inbox.Broken("AgentInternal", "thread courier: KeyError: 'x'")
+
+
+@pytest.mark.parametrize(("agent_is_alive", "code"), [(True, 0), (False, 7)])
+def test_a_rank_does_not_begin_without_its_agent(agent_is_alive: bool, code: int) -> None:
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            parent_death.arm(parent if agent_is_alive else parent + 1)
+        except parent_death.Orphaned:
+            os._exit(7)
+        os._exit(0)
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == code

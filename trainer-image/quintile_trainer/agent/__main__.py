@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import uuid
@@ -20,6 +21,7 @@ from quintile_trainer.agent import (
 )
 
 INTERNAL = 70
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def main(variables: Mapping[str, str]) -> int:
@@ -61,9 +63,10 @@ def _run(env: environment.AgentEnv, boot_id: str) -> identity.Outcome:
         return supervisor.Supervisor(link.Link(env, boot_id), box).run()
     except Exception as error:  # the boundary of the process: everything ends in an exit record
         text = f"{type(error).__name__}: {error}"
+        full = isinstance(error, OSError) and error.errno in FULL
         shipper.note(f"a fault of the agent: {text}")
         processes.kill_children()
-        return identity.Outcome(INTERNAL, "AgentInternal", text)
+        return identity.Outcome(INTERNAL, "DiskFull" if full else "AgentInternal", text)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from quintile_trainer import layout, spool
 from quintile_trainer.agent import environment, inbox, wire
 
 OWN_PREFIX = "QUINTILE_"
-LOOPBACK = ("localhost", "::1")
+LOOPBACK = "localhost"
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def submitted_workers(program: wire.Json) -> int:
 
 def is_loopback(host: str) -> bool:
     """Return whether an address is reached on its own machine only."""
-    return host.startswith("127.") or host in LOOPBACK
+    return host.startswith("127.") or host == LOOPBACK
 
 
 def write_run(

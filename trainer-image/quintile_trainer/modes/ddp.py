@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import ipaddress
 import socket
 from collections.abc import Callable, Iterable
 from typing import TypeVar
@@ -114,20 +113,10 @@ def _listen(env: worker_env.WorkerEnv) -> int | None:
 
     Left to itself the store listens on every address.
     """
-    if env.rank != 0 or not ipaddress.ip_address(_literal(env.master_host)).is_loopback:
+    host = env.master_host
+    if env.rank != 0 or not (host == "localhost" or host.startswith("127.")):
         return None
-    listening = socket.create_server((env.master_host, env.master_port), backlog=env.world_size)
-    return listening.detach()
-
-
-def _literal(host: str) -> str:
-    """Return an address as digits; names that mean more than one machine become 0.0.0.0."""
-    if host == "localhost":
-        return "127.0.0.1"
-    try:
-        return str(ipaddress.ip_address(host))
-    except ValueError:
-        return "0.0.0.0"
+    return socket.create_server((host, env.master_port), backlog=env.world_size).detach()
 
 
 def _begin(values: torch.Tensor) -> _Sum:
