@@ -166,6 +166,24 @@ def children(parent: int) -> Iterator[int]:
             yield from (int(word) for word in task.read_text().split())
 
 
+def listening(pid: int) -> set[str]:
+    """Return the addresses (as the kernel's hex digits, without ports) that a process listens on.
+
+    ``0100007F`` is 127.0.0.1 and ``00000000`` every address.
+    """
+    inodes = set()
+    for link in pathlib.Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in pathlib.Path(f"/proc/{pid}/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
 def until(holds: Callable[[], Any], *, what: str, timeout_s: float = DEADLINE_S) -> Any:
     """Return what ``holds`` returns as soon as that is true; looks every 10 ms.
 

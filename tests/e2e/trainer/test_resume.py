@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 
+from quintile.testing import agents
+
 pytestmark = pytest.mark.torch
 STEPS = 80
 
@@ -54,6 +56,8 @@ def test_a_killed_worker_of_two_changes_nothing(workshop: Any, chance: random.Ra
     run = workshop.run(workers=2, iterations=40, every=10)
     both = run.start()
     run.until_step(chance.randrange(12, 25))
+    # Neither the rendezvous nor the ranks' own sockets can be reached from another machine.
+    assert agents.listening(both[0].ranks()[0]) == {"0100007F"}
     victim = chance.randrange(2)
     os.kill(both[victim].ranks()[victim], signal.SIGKILL)
     run.finish(both)
