@@ -18,7 +18,6 @@ WORD: Final = 8
 LINE: Final = 128
 """Two cache lines: processors fetch them in pairs."""
 MAGIC: Final = 0x51_53_48_4D_00_00_00_01
-HEAD: Final = ("magic", "world_size", "piece_bytes", "banks", "direct_bytes")
 _COUNTERS: Final = ("posted", "reduced", "taken", "awaits", "state", "nonce")
 _DESCRIPTION_WORDS: Final = 2
 
