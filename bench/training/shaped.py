@@ -1,7 +1,7 @@
 """Hosts of a made-up cluster: network namespaces on one bridge, each link held to a rate.
 
-Needs root and the kernel's ``tbf``. The shaper holds what leaves each namespace, so that a link is
-as fast in both directions at once as a switched network is.
+Needs root and the kernel's ``tbf``. A link holds what leaves a host and what comes to it, each by
+itself, as in a switched network.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ CLONE_NEWNET = 0x40000000
 BURST = "16kb"
 """What may leave at once after a pause; small, or short messages would not be held at all."""
 LONGEST_WAIT = "400ms"
+MTU = 9000
+"""Large packets: fewer of them to hold."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +40,10 @@ class Hosts:
 
     def limit(self, rate: str) -> None:
         """Hold every link to a rate, as ``100mbit``."""
+        shaper = f"root tbf rate {rate} burst {BURST} latency {LONGEST_WAIT}"
         for rank in range(self.count):
-            self._in(rank, f"tc qdisc replace dev {self.name}e{rank} root tbf "
-                     f"rate {rate} burst {BURST} latency {LONGEST_WAIT}")  # fmt: skip
+            self._in(rank, f"tc qdisc replace dev {self.name}e{rank} {shaper}")
+            _run(f"tc qdisc replace dev {self.name}o{rank} {shaper}")
 
     def _in(self, rank: int, command: str) -> None:
         _run(f"ip netns exec {self.name}{rank} {command}")
@@ -65,7 +68,9 @@ def hosts(count: int) -> Iterator[Hosts]:
         for rank in range(count):
             space, inner, outer = f"{made.name}{rank}", f"{made.name}e{rank}", f"{made.name}o{rank}"
             _run(f"ip netns add {space}")
-            _run(f"ip link add {outer} type veth peer name {inner} netns {space}")
+            _run(
+                f"ip link add {outer} mtu {MTU} type veth peer name {inner} mtu {MTU} netns {space}"
+            )
             _run(f"ip link set {outer} master {bridge} up")
             made._in(rank, f"ip addr add 10.77.0.{rank + 1}/24 dev {inner}")
             made._in(rank, f"ip link set {inner} up")

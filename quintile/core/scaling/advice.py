@@ -21,8 +21,8 @@ def servers(work: predict.Work, cluster: predict.Cluster, plan: predict.Plan, wo
     words = (
         f"{plan.servers} parameter {_plural('server', plan.servers)} x {workers} workers would "
         f"take {theirs / ring:.1f}x the wire time of a ring ({theirs:.1f} against {ring:.1f} times "
-        f"the model's bytes over the busiest link; {theirs / 2 / ring:.1f}x with pulls beside "
-        "pushes, as here)."
+        f"the model's bytes over the busiest link; {theirs / 2 / ring:.1f}x at best, with all "
+        "pulls beside pushes)."
     )
     if slow >= fast:
         return (

@@ -95,12 +95,13 @@ def servers_s(size_bytes: float, team: Team, link: Link, handling_s: float) -> f
     """Return the seconds of pushes to parameter servers, with pulls beside them.
 
     A chunk comes back as soon as everybody has pushed it, so that both directions of the busiest
-    link are used at once. A server takes ``handling_s`` for each chunk of each worker.
+    link are used at once, but for the first chunk's push and the last one's pull. A server takes
+    ``handling_s`` for each chunk of each worker.
     """
-    one_way = servers_wire(team) / 2
-    wire_s = size_bytes * one_way / link.rate(size_bytes)
-    chunks = math.ceil(size_bytes / CHUNK_BYTES / team.servers)
-    return 2 * link.delay_s + wire_s + team.workers * chunks * handling_s
+    chunks = max(1.0, size_bytes / CHUNK_BYTES / team.servers)
+    one_way_s = size_bytes * servers_wire(team) / 2 / link.rate(size_bytes)
+    handled_s = team.workers * chunks * handling_s
+    return 2 * link.delay_s + one_way_s * (1 + 1 / chunks) + handled_s
 
 
 def servers_wire(team: Team) -> float:

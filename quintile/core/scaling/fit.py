@@ -110,12 +110,21 @@ def spread(times_s: Sequence[float]) -> float:
 
 
 def step_s(calibration: records.Calibration, profile: records.Profile) -> float:
-    """Return the median of a profile's steps alone.
+    """Return how long a profile's step alone takes.
 
     The parts say how a step divides; the steps alone, of which there are more, how long it is.
     """
-    alone = [one for run in calibration.runs(profile.name, "alone") for one in own_times(run)]
-    return statistics.median(alone) if alone else profile.step_s
+    runs = calibration.runs(profile.name, "alone")
+    if not runs:
+        return profile.step_s
+    times = [one for run in runs for one in own_times(run)]
+    clocked = all(run.cpu_s for run in runs)
+    return statistics.median(times) if clocked else typical(calibration, times)
+
+
+def typical(calibration: records.Calibration, times_s: Sequence[float]) -> float:
+    """Return what times by the clock on the wall were but for other work."""
+    return undisturbed(times_s) if busy(calibration) else statistics.median(times_s)
 
 
 def _host(calibration: records.Calibration) -> hosts.Host:

@@ -34,7 +34,6 @@ class Check:
 def steps(calibration: records.Calibration) -> tuple[Check, ...]:
     """Return a check for every run that sums gradients."""
     constants = fit.fit(calibration)
-    statistic = fit.undisturbed if fit.busy(calibration) else statistics.median
     found = []
     for run in calibration.steps:
         if run.way != "ddp":
@@ -42,7 +41,8 @@ def steps(calibration: records.Calibration) -> tuple[Check, ...]:
         work = predict.work_of(calibration, run.profile)
         cluster = predict.calibrated(constants, run.per_host)
         said = predict.step(work, cluster, predict.Plan(), run.ranks)
-        found.append(Check(f"{run.profile}{_where(run)}", said.seconds, statistic(run.times_s)))
+        measured_s = fit.typical(calibration, run.times_s)
+        found.append(Check(f"{run.profile}{_where(run)}", said.seconds, measured_s))
     return tuple(found)
 
 
