@@ -39,9 +39,9 @@ types: $(STAMP) ## check types, strictly
 imports: $(STAMP) ## check the import floors
 	$(RUN)/lint-imports --no-logo
 
-test: $(STAMP) ## all tests: unit, contract, service, end to end, docs
+test: $(STAMP) ## all tests: unit, contract, worker, service, end to end, docs
 	$(RUN)/python -m pytest -q tests/unit
-	$(RUN)/python -m pytest -q tests/contract tests/service tests/docs
+	$(RUN)/python -m pytest -q tests/contract tests/worker tests/service tests/docs
 	$(RUN)/python -m pytest -q tests/e2e
 
 test-unit: $(STAMP) ## the pure part, in seconds
