@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -15,6 +16,7 @@ FORBIDDEN = {"$ref", "$defs", "definitions", "anyOf", "oneOf", "allOf", "discrim
 SIZE_LIMIT_BYTES = 64 * 1024
 
 
+@functools.cache
 def root_of(name: str) -> dict[str, Any]:
     version = crd.document(KINDS[name])["spec"]["versions"][0]
     schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]

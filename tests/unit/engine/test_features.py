@@ -41,13 +41,13 @@ def test_nearest_neighbour_is_of_the_same_kind(colour: bool) -> None:
 
 
 def test_equal_inputs_give_equal_bytes_and_chunks_do_not_matter() -> None:
-    images, _ = striped(90)
+    images, _ = striped(48)
     assert (
         features.describe(images, seed=3).tobytes() == features.describe(images, seed=3).tobytes()
     )
-    dictionary = features.learn(images[:40], seed=3)
+    dictionary = features.learn(images[:24], seed=3)
     whole = features.describe_raw(images, dictionary)
-    parts = [features.describe_raw(images[a : a + 64], dictionary) for a in (0, 64)]
+    parts = [features.describe_raw(images[a : a + 32], dictionary) for a in (0, 32)]
     assert whole.tobytes() == np.concatenate(parts).tobytes()
 
 
