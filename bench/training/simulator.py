@@ -85,7 +85,8 @@ def this_machine(*, quick: bool) -> list[heldout.Row]:
     rows = []
     for run in calibration.steps:
         if run.way == "ddp":
-            cluster = predict.calibrated(constants, run.per_host)
+            own = fit.fit(calibration, run.profile)
+            cluster = predict.calibrated(own, run.per_host)
             work = predict.work_of(calibration, run.profile)
             said_s = predict.step(work, cluster, predict.Plan(), run.ranks).seconds
             rows.append(

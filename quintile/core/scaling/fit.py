@@ -38,9 +38,14 @@ class Constants:
     jitter: float
 
 
-def fit(calibration: records.Calibration) -> Constants:
-    """Return the constants that explain a calibration best."""
-    host, add = _host(calibration), calibration.add_bytes_per_s
+def fit(calibration: records.Calibration, profile: str = "") -> Constants:
+    """Return the constants that explain a calibration best.
+
+    Args:
+        calibration: What was measured.
+        profile: Whose workers cost each other memory, where that was measured; else of all alike.
+    """
+    host, add = _host(calibration, profile), calibration.add_bytes_per_s
     between = [run for run in calibration.sums if run.hosts > 1]
     within = [run for run in calibration.sums if run.hosts == 1]
     alone = [run for run in calibration.steps if run.way == "alone"]
@@ -92,12 +97,17 @@ def own_times(run: records.StepRun) -> Sequence[float]:
 
 def busy(calibration: records.Calibration) -> bool:
     """Return whether other work disturbed a calibration."""
-    alone = [run for run in calibration.steps if run.way == "alone"]
-    clocks = [run for run in alone if run.cpu_s]
-    if clocks:
-        ratios = [statistics.median(run.times_s) / statistics.median(run.cpu_s) for run in clocks]
-        return statistics.median(ratios) > BUSY
-    return calibration.machine.load > BUSY_LOAD * calibration.machine.processors
+    machine = calibration.machine
+    slots = hosts.Host(machine.processors, machine.threads).slots
+    # Workers that wait for nobody and have processors of their own should never stand still.
+    clocked = [
+        statistics.median(run.times_s) / statistics.median(run.cpu_s)
+        for run in calibration.steps
+        if run.cpu_s and run.way != "ddp" and run.per_host <= slots
+    ]
+    if clocked:
+        return max(clocked) > BUSY
+    return machine.load > BUSY_LOAD * machine.processors
 
 
 def spread(times_s: Sequence[float]) -> float:
@@ -122,19 +132,32 @@ def step_s(calibration: records.Calibration, profile: records.Profile) -> float:
     return statistics.median(times) if clocked else typical(calibration, times)
 
 
+def wrapping_s(calibration: records.Calibration, profile: records.Profile) -> float:
+    """Return what being ready to sum gradients adds to a step, whoever is there to sum with."""
+    runs = calibration.runs(profile.name, "wrapped")
+    if not runs:
+        return 0.0
+    times = [one for run in runs for one in own_times(run)]
+    clocked = all(run.cpu_s for run in runs)
+    wrapped_s = statistics.median(times) if clocked else typical(calibration, times)
+    return max(0.0, wrapped_s - step_s(calibration, profile))
+
+
 def typical(calibration: records.Calibration, times_s: Sequence[float]) -> float:
     """Return what times by the clock on the wall were but for other work."""
     return undisturbed(times_s) if busy(calibration) else statistics.median(times_s)
 
 
-def _host(calibration: records.Calibration) -> hosts.Host:
+def _host(calibration: records.Calibration, profile: str) -> hosts.Host:
     machine = calibration.machine
     bare = hosts.Host(machine.processors, machine.threads)
-    return dataclasses.replace(bare, memory=_memory(calibration, bare))
+    found = _memory(calibration, bare)
+    costs = [cost for name, cost in found if name == profile] or [cost for _, cost in found]
+    return dataclasses.replace(bare, memory=max(0.0, statistics.median(costs or [0.0])))
 
 
-def _memory(calibration: records.Calibration, bare: hosts.Host) -> float:
-    """Return what each worker beside costs all others, from workers that never meet."""
+def _memory(calibration: records.Calibration, bare: hosts.Host) -> list[tuple[str, float]]:
+    """Return (profile, what each worker beside costs all others) of workers that never meet."""
     found = []
     for run in calibration.steps:
         beside = min(run.per_host, bare.slots) - 1
@@ -142,8 +165,8 @@ def _memory(calibration: records.Calibration, bare: hosts.Host) -> float:
             single_s = step_s(calibration, calibration.profile(run.profile))
             sharing = 1.0 if run.cpu_s else bare.crowding(run.per_host)
             ratio = statistics.median(own_times(run)) / single_s / sharing
-            found.append((ratio - 1) / beside)
-    return max(0.0, statistics.median(found)) if found else 0.0
+            found.append((run.profile, (ratio - 1) / beside))
+    return found
 
 
 def _two_factors(rows: Sequence[tuple[float, float, float]]) -> tuple[float, float]:

@@ -33,11 +33,11 @@ class Check:
 
 def steps(calibration: records.Calibration) -> tuple[Check, ...]:
     """Return a check for every run that sums gradients."""
-    constants = fit.fit(calibration)
     found = []
     for run in calibration.steps:
         if run.way != "ddp":
             continue
+        constants = fit.fit(calibration, run.profile)
         work = predict.work_of(calibration, run.profile)
         cluster = predict.calibrated(constants, run.per_host)
         said = predict.step(work, cluster, predict.Plan(), run.ranks)

@@ -69,7 +69,7 @@ def look(calibration: records.Calibration, wish: Wish, *, up_to: int = MAX_WORKE
         KeyError: The calibration has no such profile.
     """
     numbers = counts(wish.workers, up_to)
-    constants = fit.fit(calibration)
+    constants = fit.fit(calibration, wish.profile)
     cluster = cluster_of(constants, wish)
     work = predict.work_of(calibration, wish.profile, decodes=wish.decodes)
     steps = [predict.step(work, cluster, wish.plan, n) for n in numbers]
@@ -77,7 +77,7 @@ def look(calibration: records.Calibration, wish: Wish, *, up_to: int = MAX_WORKE
     error = holdout.typical(stepped or summed)
 
     def rates(drawn: records.Calibration) -> list[float]:
-        found = fit.fit(drawn)
+        found = fit.fit(drawn, wish.profile)
         again = predict.work_of(drawn, wish.profile, decodes=wish.decodes)
         other = cluster_of(found, wish)
         return [predict.step(again, other, wish.plan, n).images_per_s for n in numbers]

@@ -18,6 +18,7 @@ _NORMAL = statistics.NormalDist()
 class Work:
     """One worker's step, alone on an idle host: seconds of its parts, and its gradients.
 
+    ``wrapping_s`` is what being ready to sum gradients adds where there is somebody to sum with;
     ``decode_s`` is per step and zero when decoded images are kept; ``stored_bytes`` per step.
     """
 
@@ -27,6 +28,7 @@ class Work:
     backward_s: float
     update_s: float
     buckets: tuple[records.Bucket, ...]
+    wrapping_s: float = 0.0
     decode_s: float = 0.0
     stored_bytes: float = 0.0
 
@@ -87,9 +89,10 @@ def step(work: Work, cluster: Cluster, plan: Plan, workers: int) -> Step:
     """Return the step of ``workers`` workers."""
     shape = collectives.Shape(-(-workers // cluster.per_host), min(workers, cluster.per_host))
     crowding = cluster.host.crowding(shape.per_host)
-    computing_s = crowding * (
-        work.input_s + work.decode_s + work.forward_s + work.backward_s + work.update_s
-    )
+    own_s = work.input_s + work.decode_s + work.forward_s + work.backward_s + work.update_s
+    if workers > 1 and plan.scheme != "servers":
+        own_s += work.wrapping_s
+    computing_s = crowding * own_s
     waiting_s = computing_s * (slowest(workers, cluster.jitter) - 1)
     summing_s = _summing_s(work, cluster, plan, workers) if workers > 1 else 0.0
     going_s = computing_s + waiting_s + summing_s
@@ -131,6 +134,7 @@ def work_of(calibration: records.Calibration, name: str, *, decodes: bool = Fals
         backward_s=profile.backward_s * factor,
         update_s=profile.update_s * factor,
         buckets=tuple(profile.buckets),
+        wrapping_s=fit.wrapping_s(calibration, profile),
         decode_s=profile.batch / loader.images_per_s if loader else 0.0,
         stored_bytes=profile.batch * loader.image_bytes if loader else 0.0,
     )

@@ -64,15 +64,15 @@ class Profile(Message):
 class StepRun(Message):
     """Steps of one profile on ``ranks`` workers, spread evenly over ``hosts``.
 
-    ``way``: ``alone`` one worker, ``apart`` several that never meet, ``ddp`` several that sum their
-    gradients. ``times_s`` is by the clock on the wall; ``cpu_s``, where a worker has one thread, by
+    ``way``: ``alone`` one worker, ``wrapped`` one that is ready to sum gradients but has nobody to,
+    ``apart`` several that never meet, ``ddp`` several that sum their gradients. ``times_s`` is by the clock on the wall; ``cpu_s``, where a worker has one thread, by
     the clock of that thread, which the work of others does not move.
     """
 
     profile: Word
     ranks: Ranks
     hosts: Ranks = 1
-    way: Literal["alone", "apart", "ddp"]
+    way: Literal["alone", "wrapped", "apart", "ddp"]
     times_s: list[Seconds] = Field(min_length=1, max_length=100_000)
     cpu_s: list[Seconds] = Field(default_factory=list, max_length=100_000)
 

@@ -28,7 +28,7 @@ def calibration(tmp_path_factory: pytest.TempPathFactory) -> records.Calibration
 
 def test_it_measures_steps_alone_apart_and_together(calibration: records.Calibration) -> None:
     ways = {(run.way, run.ranks) for run in calibration.steps}
-    assert ways == {("alone", 1), ("apart", 2), ("ddp", 2)}
+    assert ways == {("alone", 1), ("wrapped", 1), ("apart", 2), ("ddp", 2)}
     (profile,) = calibration.profiles
     assert (profile.model, profile.batch, profile.image) == ("resnet8", 2, [8, 8, 1])
     assert profile.gradient_bytes == 4 * profile.parameters

@@ -91,6 +91,29 @@ def test_held_out_steps_are_not_in_the_fit() -> None:
     assert late.error == pytest.approx((1 + early.error) / 2 - 1, rel=1e-3)
 
 
+def test_what_being_ready_to_sum_adds() -> None:
+    found = calibrations.made(calibrations.Truth())
+    assert fit.wrapping_s(found, found.profiles[0]) == 0.0
+    alone = found.steps[0]
+    slower = {"way": "wrapped", "times_s": [1.0], "cpu_s": [1.1 * one for one in alone.cpu_s]}
+    wrapped = found.model_copy(update={"steps": [*found.steps, alone.model_copy(update=slower)]})
+    expected = pytest.approx(0.1 * calibrations.Truth().step_s)
+    assert fit.wrapping_s(wrapped, found.profiles[0]) == expected
+
+
+def test_workers_cost_each_other_what_their_model_does() -> None:
+    first = calibrations.made(calibrations.Truth(memory=0.1))
+    second = calibrations.made(calibrations.Truth(memory=0.5), name="resnet18, 4 x 28x28x1")
+    both = first.model_copy(
+        update={
+            "profiles": [*first.profiles, *second.profiles],
+            "steps": [*first.steps, *second.steps],
+        }
+    )
+    costs = [fit.fit(both, name).host.memory for name in (both.profiles[1].name, "", "other")]
+    assert costs == pytest.approx([0.5, 0.3, 0.3])
+
+
 def test_a_sum_is_predicted_from_the_others() -> None:
     found = calibrations.made(calibrations.Truth())
     assert holdout.typical(holdout.sums(found)) < 0.05

@@ -152,6 +152,19 @@ def test_a_step_of_two_hosts_with_processors_to_spare_pays_what_is_exposed() -> 
     assert full.summing_s == pytest.approx(last_s + first_s)
 
 
+def test_being_ready_to_sum_costs_only_who_sums() -> None:
+    wrapped = work(wrapping_s=0.01)
+    for workers, plan, cost_s in (
+        (1, predict.Plan(), 0.0),
+        (2, predict.Plan(), 0.01),
+        (2, predict.Plan("servers", 1), 0.0),
+    ):
+        with_s = predict.step(wrapped, cluster(), plan, workers).seconds
+        assert with_s - predict.step(work(), cluster(), plan, workers).seconds == pytest.approx(
+            cost_s
+        )
+
+
 def test_a_slow_network_is_waited_for_and_a_fast_one_costs_what_the_processor_does() -> None:
     slow = cluster(across=collectives.Link(0.0, 1e7))
     quick = cluster(across=collectives.Link(0.0, 1e15))

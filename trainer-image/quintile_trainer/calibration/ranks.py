@@ -37,7 +37,7 @@ class Member:
         self.rank = rank
         self.size = size
         self._groups = {
-            count: distributed.new_group(list(range(count))) for count in range(2, size + 1)
+            count: distributed.new_group(list(range(count))) for count in range(1, size + 1)
         }
 
     def group(self, ranks: int) -> Any:

@@ -118,12 +118,16 @@ def loader(team: ranks.Team, image: tuple[int, int, int], seconds: float) -> Jso
 def _turns(team: ranks.Team, wanted: steps.Wanted, effort: Effort, profiles: int) -> list[_Turn]:
     pilot = team.call(1, steps.timed, wanted, "alone", 1, 3, timeout_s=600)[0]
     step_s = statistics.median(pilot.steps_s)
-    ways = [("alone", 1), *((way, n) for n in effort.worlds for way in ("apart", "ddp"))]
+    ways = [
+        ("alone", 1),
+        ("wrapped", 1),
+        *((way, n) for n in effort.worlds for way in ("apart", "ddp")),
+    ]
     # Workers beside each other are slower; together a turn of all ways costs about this.
     round_s = step_s * sum(1 + 0.5 * world for _, world in ways)
     afforded = effort.budget_s / profiles / effort.rounds / round_s
     count = max(2, min(MOST_STEPS, int(afforded)))
-    for way, world in ways[1:]:
+    for way, world in ways[1:]:  # what they load and allot is not measured
         team.call(world, steps.timed, wanted, way, world, 1, timeout_s=600)
     return [_Turn(wanted, way, world, count) for way, world in ways]
 

@@ -163,15 +163,15 @@ def cut(gradients: list[tuple[int, float]]) -> list[tuple[int, float]]:
 
 
 def timed(member: ranks.Member, wanted: Wanted, way: str, world: int, count: int) -> Times:
-    """Do ``count`` steps ``way`` alone, apart or ddp on this rank; called by ``world`` ranks."""
-    stepper = _stepper(member, wanted, world if way == "ddp" else 1)
+    """Do ``count`` steps alone, wrapped, apart or ddp on this rank; called by ``world`` ranks."""
+    stepper = _stepper(member, wanted, world if way in ("wrapped", "ddp") else 0)
     member.meet(world)
     return stepper.run(count)
 
 
 def profiled(member: ranks.Member, wanted: Wanted) -> tuple[int, list[tuple[int, float]]]:
     """Return the number of parameters and the buckets."""
-    stepper = _stepper(member, wanted, 1)
+    stepper = _stepper(member, wanted, 0)
     return stepper.parameters, stepper.buckets()
 
 
@@ -182,6 +182,6 @@ _KEPT: dict[tuple[Wanted, int], Stepper] = {}
 def _stepper(member: ranks.Member, wanted: Wanted, world: int) -> Stepper:
     key = (wanted, world)
     if key not in _KEPT:
-        _KEPT[key] = Stepper(wanted, member.group(world) if world > 1 else None)
+        _KEPT[key] = Stepper(wanted, member.group(world) if world else None)
         _KEPT[key].run(WARM_UP)
     return _KEPT[key]
