@@ -65,8 +65,10 @@ class StepRun(Message):
     """Steps of one profile on ``ranks`` workers, spread evenly over ``hosts``.
 
     ``way``: ``alone`` one worker, ``wrapped`` one that is ready to sum gradients but has nobody to,
-    ``apart`` several that never meet, ``ddp`` several that sum their gradients. ``times_s`` is by the clock on the wall; ``cpu_s``, where a worker has one thread, by
-    the clock of that thread, which the work of others does not move.
+    ``apart`` several that never meet, ``ddp`` several that sum their gradients.
+
+    ``times_s`` is by the clock on the wall; ``cpu_s``, where a worker has one thread, by the clock
+    of that thread, which the work of others does not move.
     """
 
     profile: Word
