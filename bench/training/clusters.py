@@ -24,11 +24,11 @@ from quintile.core.scaling import collectives, fit, hosts, predict, records
 from quintile_trainer.calibration import ranks, session, steps, sums
 
 FITTED_MBIT = 100
-NEW_MBIT = (50, 200)
+NEW_MBIT = (200,)
 LEAST_DELIVERED = 0.85
 """Of its rate the shaped network must carry, or it is not the cluster that is predicted."""
 TRIES = 4
-PROBE_BYTES = 2 << 20
+PROBE_BYTES = 1 << 20
 PUSHED_BYTES = 4 << 20
 SUM_WORLDS = (2, 3)
 SUM_SIZES = (16 << 10, 64 << 10, 256 << 10, 1 << 20, 4 << 20)
@@ -57,7 +57,7 @@ def rows(*, quick: bool) -> list[heldout.Row]:
     """Measure, print, and return the rows."""
     worlds = (2, 4) if quick else (2, 3, 4, 8)
     rates = (FITTED_MBIT,) if quick else (FITTED_MBIT, *NEW_MBIT)
-    nets, count = (NETS[:2], 8) if quick else (NETS, 12)
+    nets, count = (NETS[:2], 8) if quick else (NETS, 10)
     servers = SERVERS[2:3] if quick else SERVERS
     found = Measured()
     with shaped.hosts(max(8, *worlds)) as made, tempfile.TemporaryDirectory() as folder:
