@@ -82,6 +82,18 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "mode single runs one worker",
         ),
     ),
+    experiment.ParameterServers: (
+        Rule(
+            "!has(self.staleness) || self.consistency == 'ssp'",
+            "staleness is for consistency ssp alone",
+            ".staleness",
+        ),
+        Rule(
+            "self.replicas >= 1 || self.consistency == 'sync'",
+            "consistency needs replicas >= 1",
+            ".consistency",
+        ),
+    ),
     experiment.Workers: (
         Rule("!has(self.min) || self.min <= self.replicas", "min is above replicas", ".min"),
         Rule("!has(self.max) || self.max >= self.replicas", "max is below replicas", ".max"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from quintile.core import errors, experiment
 
-SUPPORTED = ("single", "ddp")
+SUPPORTED = ("single", "ddp", "ps")
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,10 @@ def resolve(run: experiment.RunSpec) -> Topology:
             field=f"spec.run.workers.{elastic[0]}",
         )
     procs = max(1, run.resources.gpu) if run.use_gpu and mode == "ddp" else 1
-    return Topology(mode=mode, roles=(Role("worker", workers.replicas, procs),))
+    roles = [Role("worker", workers.replicas, procs)]
+    if mode == "ps":
+        roles.append(Role("ps", run.ps.replicas, 1))
+    return Topology(mode=mode, roles=tuple(roles))
 
 
 def _mode(run: experiment.RunSpec) -> experiment.Mode:

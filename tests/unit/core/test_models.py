@@ -54,6 +54,13 @@ def job(**of: Any) -> dict[str, Any]:
         (spec(run={"workers": {"replicas": 2000}}), ("run", "workers", "replicas"), "less"),
         (spec(run={"mode": "ps"}), ("run",), "needs ps.replicas >= 1"),
         (spec(run={"mode": "ddp", "ps": {"replicas": 1}}), ("run",), "mode is ddp, not ps"),
+        (
+            spec(run={"ps": {"replicas": 1, "staleness": 3}}),
+            ("run", "ps"),
+            "ps.consistency is sync, not ssp",
+        ),
+        (spec(run={"ps": {"consistency": "async"}}), ("run", "ps"), "ps.replicas is 0"),
+        (spec(run={"ps": {"replicas": 1, "consistency": "bsp"}}), ("run", "ps", "consistency"), ""),
         (spec(run={"mode": "single", "workers": {"replicas": 2}}), ("run",), "runs one worker"),
         (spec(run={"workers": {"replicas": 2, "min": 3}}), ("run",), "workers.min 3 is above"),
         (spec(run={"workers": {"replicas": 2, "max": 1}}), ("run",), "workers.max 1 is below"),

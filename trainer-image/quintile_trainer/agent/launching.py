@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 from collections.abc import Mapping
@@ -49,6 +51,11 @@ def is_loopback(host: str) -> bool:
     return host.startswith("127.") or host in LOOPBACK
 
 
+def team_secret(token: str) -> str:
+    """Return what the ranks of an attempt know each other by."""
+    return hmac.new(token.encode(), b"quintile parameter servers", hashlib.sha256).hexdigest()
+
+
 def write_run(
     env: environment.AgentEnv, state: layout.StateFolder, ready: inbox.Ready
 ) -> layout.GenerationFolder:
@@ -67,6 +74,10 @@ def write_run(
         "trial_uid": env.trial_uid,
         "attempt": env.attempt,
         "mode": env.mode,
+        "role": env.role,
+        "index": env.index,
+        "host": env.host,
+        "servers": int(env.members.get(layout.SERVERS, 0)),
         "workers": submitted_workers(env.program),
         "ranks_on_host": ranks_on_host(ready.plan, env.host, local),
     }
@@ -84,7 +95,8 @@ def rank_env(
     """Return the environment of one rank.
 
     The agent's own variables stay out, so that user code never sees the token; only the compute of
-    a labeling round, which is ours, gets it.
+    a labeling round, which is ours, gets it. Among parameter servers the ranks of an attempt share
+    a secret that is made from the token, and does not give it away.
     """
     plan = ready.plan
     local = len(slots(plan, role=env.role, index=env.index))
@@ -106,6 +118,8 @@ def rank_env(
     }
     if is_loopback(own["MASTER_ADDR"]):
         own["GLOO_SOCKET_IFNAME"] = "lo"
+    if env.mode == layout.SERVERS:
+        own["QUINTILE_TEAM_SECRET"] = team_secret(env.token)
     if env.program["estimator"].get("labelingRound"):
         own["QUINTILE_API_URL"] = env.api_url
         own["QUINTILE_TOKEN"] = env.token
