@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import collections
+import os
+import random
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -44,3 +48,122 @@ def test_digits_are_learnt_in_every_ordering(workshop: Any, ordering: Mapping[st
         bound = 2 * ordering.get("staleness", 400) + 1
         assert max(map(int, told["staleness"])) <= bound
         assert run.curve("staleness_mean")
+
+
+def test_sync_computes_what_all_reduce_computes(workshop: Any) -> None:
+    """Functions with GroupNorm, 20 steps of rate .01: two modes, one result."""
+
+    def model_fn(hparams: Mapping[str, Any]) -> Any:
+        from torch import nn
+
+        return nn.Sequential(
+            nn.Conv2d(hparams["channels"], 16, 3, padding=1),
+            nn.GroupNorm(4, 16),
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Linear(16 * 64, hparams["classes"]),
+        )
+
+    model_fn.__module__ = "__main__"
+    digest, data = workshop.functions({"model_fn": model_fn})
+    weights = {}
+    curves = {}
+    for name, spec in {"ddp": {"mode": "ddp"}, "ps": servers(3)}.items():
+        run = workshop.run(
+            workers=2,
+            estimator={"functions": {"bundle": digest}},
+            iterations=20,
+            batch_size=16,
+            learning_rate=0.01,
+            report=1,
+            run_spec=spec,
+        )
+        run.fake.known.bundles[digest] = data
+        run.finish()
+        weights[name], curves[name] = run.weights(), run.curve()
+    assert weights["ps"].keys() == weights["ddp"].keys()
+    for name, value in weights["ddp"].items():
+        assert float((weights["ps"][name] - value).abs().max()) <= 1e-5, name
+    assert sorted(curves["ps"]) == list(range(1, 21))
+    assert max(abs(curves["ps"][step] - curves["ddp"][step]) for step in curves["ddp"]) <= 1e-5
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda one: one["consistency"])
+def test_a_killed_server_and_a_killed_worker_are_survived(
+    workshop: Any, chance: random.Random, ordering: Mapping[str, Any]
+) -> None:
+    run = workshop.run(
+        workers=2, iterations=200, batch_size=16, every=20, run_spec=servers(2, **ordering)
+    )
+    started = run.start()
+    run.until_step(chance.randrange(25, 60))
+    victim = chance.randrange(2)
+    os.kill(started[2 + victim].ranks()[2 + victim], signal.SIGKILL)
+    run.fake.wait(lambda known: known.generation == 2 and known.plan is not None, timeout_s=60)
+    run.until_step(chance.randrange(80, 120))
+    victim = chance.randrange(2)
+    os.kill(started[victim].ranks()[victim], signal.SIGKILL)
+    run.finish(started)
+    assert run.fake.known.generation == 3
+    resumed = [plan.resume.step for plan in run.fake.known.plans if plan.resume is not None]
+    assert len(resumed) == 2
+    report = run.report()
+    assert (report["steps"], report["evaluation"]["count"]) == (200, 360)
+    assert report["evaluation"]["metrics"]["accuracy"] >= 0.93
+    assert run.fake.known.commits[-1].manifest.step == 200
+    causes = {end.reason for end in run.fake.known.exits if end.exit_code}
+    assert "Killed" in causes
+    assert causes <= {"Killed", "PeerLost"}
+
+
+class Counted:
+    """Notes every sample that is taken, in a file of the run's folder. A map-style dataset."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __len__(self) -> int:
+        return 52
+
+    def __getitem__(self, item: int) -> Any:
+        import torch
+
+        with open(f"{self.folder}/taken", "a") as file:  # noqa: PTH123
+            file.write(f"{item}\n")
+        return torch.full((4,), float(item)), item % 2
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda one: one["consistency"])
+def test_suspended_and_resumed_every_sample_counts_once(
+    workshop: Any, chance: random.Random, ordering: Mapping[str, Any]
+) -> None:
+    def model_fn(_hparams: Mapping[str, Any]) -> Any:
+        import torch
+
+        return torch.nn.Linear(4, 2)
+
+    def input_fn(split: str, hparams: Mapping[str, Any]) -> Any:
+        return Counted(hparams["folder"]) if split == "train" else None
+
+    model_fn.__module__ = input_fn.__module__ = Counted.__module__ = "__main__"
+    digest, data = workshop.functions({"model_fn": model_fn, "input_fn": input_fn})
+    folder = workshop.folder / f"counted-{ordering['consistency']}"
+    folder.mkdir()
+    epochs = 60
+    run = workshop.run(
+        workers=2,
+        estimator={"functions": {"bundle": digest}},
+        every=1000,
+        batch_size=4,
+        epochs=epochs,
+        folder=folder,
+        run_spec=servers(2, **ordering),
+    )
+    run.fake.known.bundles[digest] = data
+    first = run.interrupt(run.start(), at=chance.randrange(3, 60))
+    run.finish()
+    taken = collections.Counter((folder / "taken").read_text().split())
+    assert taken == {str(item): epochs for item in range(52)}
+    last = run.fake.known.commits[-1].manifest
+    assert 0 < first < epochs * 7
+    assert (last.step, last.epoch, last.cursor) == (epochs * 7, epochs, 0)
