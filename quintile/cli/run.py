@@ -16,6 +16,7 @@ def run(
     arguments: run_options.Arguments = None,
     workers: run_options.Workers = 1,
     mode: run_options.ModeOption = "auto",
+    controller: run_options.Controller = "gloo",
     model: run_options.Model = None,
     dataset: run_options.Data = None,
     name: run_options.NameOption = None,
@@ -51,6 +52,7 @@ def run(
             use_gpu=gpu,
             checkpoint_frequency_in_steps=checkpoint_every,
             mode=mode,  # type: ignore[arg-type] # the wire model checks it
+            horovod_controller=controller,  # type: ignore[arg-type] # and this
             deterministic=deterministic,
             env=submitting.pairs(env, "--env"),
         ),

@@ -12,7 +12,10 @@ ScriptArgument = Annotated[
 ]
 Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments of the script, after --.")]
 Workers = Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")]
-ModeOption = Annotated[str, typer.Option("--mode", help="auto, single or ddp.")]
+ModeOption = Annotated[str, typer.Option("--mode", help="auto, single, ddp, horovod, mpi or ps.")]
+Controller = Annotated[
+    str, typer.Option("--controller", help="Mode horovod: gloo, or mpi (under Open MPI).")
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", help="Built-in model: resnet8, resnet18, resnet34, resnet50."),

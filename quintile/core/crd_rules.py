@@ -81,6 +81,10 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "self.mode != 'single' || self.workers.replicas == 1",
             "mode single runs one worker",
         ),
+        Rule(
+            "self.mode == 'horovod' || self.horovod.controller == 'gloo'",
+            "horovod.controller is for mode horovod alone",
+        ),
     ),
     experiment.ParameterServers: (
         Rule(

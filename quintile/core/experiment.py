@@ -159,6 +159,15 @@ class ParameterServers(Wire):
         return self
 
 
+class HorovodSpec(Wire):
+    """How Horovod's ranks find each other and exchange (mode ``horovod``).
+
+    ``gloo``: over TCP, with nothing else installed. ``mpi``: under Open MPI, which the image needs.
+    """
+
+    controller: Literal["gloo", "mpi"] = "gloo"
+
+
 class Resources(Wire):
     """What one worker may use: quantities as in Kubernetes (``500m``, ``2Gi``)."""
 
@@ -173,6 +182,7 @@ class RunSpec(Wire):
     mode: Mode = "auto"
     workers: Workers = Workers()
     ps: ParameterServers = ParameterServers()
+    horovod: HorovodSpec = HorovodSpec()
     use_gpu: bool = False
     resources: Resources = Resources()
     run_eval: bool = True
@@ -184,6 +194,11 @@ class RunSpec(Wire):
             raise ValueError("mode ps needs ps.replicas >= 1, got 0")
         if self.mode not in ("ps", "auto") and self.ps.replicas > 0:
             raise ValueError(f"ps.replicas is {self.ps.replicas} but mode is {self.mode}, not ps")
+        if self.mode != "horovod" and self.horovod.controller != "gloo":
+            raise ValueError(
+                f"horovod.controller is {self.horovod.controller} but mode is {self.mode}, "
+                "not horovod"
+            )
         if self.mode == "single" and self.workers.replicas != 1:
             raise ValueError(
                 f"mode single runs one worker, got workers.replicas {self.workers.replicas}"

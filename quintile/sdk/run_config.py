@@ -94,6 +94,7 @@ class RunConfig:
         use_gpu: Whether workers get GPUs.
         checkpoint_frequency_in_steps: Steps between checkpoints.
         mode: ``auto`` is single for one worker and ddp for more.
+        horovod_controller: How ranks of mode ``horovod`` meet: ``gloo``, or under Open MPI.
         deterministic: Same seed, same result; slower.
         cpu: What one worker may use, as ``2`` or ``500m``.
         memory: What one worker may use, as ``2Gi``.
@@ -108,6 +109,7 @@ class RunConfig:
     use_gpu: bool = False
     checkpoint_frequency_in_steps: int = 500
     mode: Mode = "auto"
+    horovod_controller: Literal["gloo", "mpi"] = "gloo"
     deterministic: bool = False
     cpu: str | None = None
     memory: str | None = None

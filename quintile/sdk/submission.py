@@ -91,6 +91,7 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
         ],
         "run": {
             "mode": config.mode,
+            "horovod": {"controller": config.horovod_controller},
             "workers": {"replicas": config.no_of_workers},
             "useGpu": config.use_gpu,
             "runEval": config.run_eval,

@@ -204,6 +204,10 @@ class FakeCoordinator:
             checkpoint_prefix=names.checkpoint_root(
                 self.trial_uid, attempt=known.attempt, generation=known.generation
             ),
+            agents=[
+                messages.AgentPlace(role=role, index=index, host=joined.host, port=joined.port)
+                for (role, index), joined in sorted(known.joined.items())
+            ],
         )
         known.plans.append(known.plan)
         known.state = "running"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quintile_trainer import context, failures, worker_env
+from quintile_trainer import context, failures, joining, worker_env
 
 
 def run(env: worker_env.WorkerEnv) -> None:
@@ -24,6 +24,7 @@ def run(env: worker_env.WorkerEnv) -> None:
     folder = _fresh_copy(env)
     os.chdir(folder)
     context.begin(env)
+    joining.prepare_script(env)
     entry, arguments = spec["entry"], list(spec.get("args", []))
     sys.argv = [entry, *arguments]
     os.environ["QUINTILE_HPARAMS"] = json.dumps(env.hparams)

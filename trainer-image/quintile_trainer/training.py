@@ -25,7 +25,7 @@ from quintile_trainer import (
     task,
     worker_env,
 )
-from quintile_trainer.modes import ddp, single
+from quintile_trainer.modes import ddp, horovod, single
 from quintile_trainer.ps import mode as ps_mode
 from quintile_trainer.ps import program
 
@@ -87,6 +87,8 @@ def _mode(env: worker_env.WorkerEnv) -> modes.Mode:
         return single.Single()
     if env.mode == "ps":
         return program.join(env)
+    if env.mode in ("horovod", "mpi"):
+        return horovod.meet(env)
     raise failures.Broken(f"mode {env.mode} is none that this program knows")
 
 

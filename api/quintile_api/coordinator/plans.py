@@ -60,6 +60,12 @@ def plan(
         master_host=meeting.host,
         master_port=meeting.port,
         checkpoint_prefix=names.checkpoint_root(trial_uid, attempt=attempt, generation=generation),
+        agents=[
+            messages.AgentPlace(
+                role=agent.role, index=agent.index, host=agent.host, port=agent.port
+            )
+            for agent in ordered
+        ],
     )
 
 

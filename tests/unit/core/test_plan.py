@@ -45,6 +45,9 @@ def planned(attempt: int = 2, **of: Any) -> runplan.RunPlan:
         ({"workers": {"replicas": 3}}, "ddp", 3, 1),
         ({"mode": "single"}, "single", 1, 1),
         ({"mode": "ddp"}, "ddp", 1, 1),
+        ({"mode": "mpi", "workers": {"replicas": 3}}, "mpi", 3, 1),
+        ({"mode": "horovod", "horovod": {"controller": "mpi"}}, "horovod", 1, 1),
+        ({"mode": "horovod", "useGpu": True, "resources": {"gpu": 2}}, "horovod", 1, 2),
         ({"useGpu": True, "resources": {"gpu": 4}}, "ddp", 1, 4),
         ({"useGpu": False, "resources": {"gpu": 4}}, "single", 1, 1),
         ({"useGpu": True, "workers": {"replicas": 2}}, "ddp", 2, 1),
@@ -77,8 +80,6 @@ def test_parameter_servers_are_a_role_beside_the_workers() -> None:
 @pytest.mark.parametrize(
     ("run", "field"),
     [
-        ({"mode": "horovod"}, "spec.run.mode"),
-        ({"mode": "mpi"}, "spec.run.mode"),
         ({"workers": {"replicas": 2, "min": 1}}, "spec.run.workers.min"),
         ({"workers": {"replicas": 2, "max": 4}}, "spec.run.workers.max"),
         ({"resources": {"cpu": "much"}}, "spec.run.resources.cpu"),

@@ -10,9 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quintile_trainer import layout, spool
-from quintile_trainer.agent import environment, inbox, wire
+from quintile_trainer.agent import environment, horovod, inbox, wire
 
-OWN_PREFIX = "QUINTILE_"
+OWN_PREFIXES = ("QUINTILE_", "HOROVOD_", "OMPI_", "PMIX_")
+"""Ours to set: what an outer launcher left there speaks of other ranks."""
 LOOPBACK = ("localhost", "::1")
 
 
@@ -100,7 +101,7 @@ def rank_env(
     """
     plan = ready.plan
     local = len(slots(plan, role=env.role, index=env.index))
-    kept = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX)}
+    kept = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIXES)}
     given = {entry["name"]: entry["value"] for entry in env.program["estimator"].get("env", [])}
     own = {
         "RANK": str(slot.rank),
@@ -118,6 +119,9 @@ def rank_env(
     }
     if is_loopback(own["MASTER_ADDR"]):
         own["GLOO_SOCKET_IFNAME"] = "lo"
+    own |= horovod.variables(
+        env.mode, env.program, plan, slot.rank, one_machine=is_loopback(own["MASTER_ADDR"])
+    )
     if env.mode == layout.SERVERS:
         own["QUINTILE_TEAM_SECRET"] = team_secret(env.token)
     if env.program["estimator"].get("labelingRound"):
