@@ -32,6 +32,7 @@ def main() -> int:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     env = worker_env.load()
+    os.environ.pop("QUINTILE_TEAM_SECRET", None)
     count = _threads(env)
     threads.apply(count)
     try:

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import collections
+import hashlib
+import io
+import json
 import os
+import pathlib
 import random
+import re
 import signal
+import zipfile
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 pytestmark = pytest.mark.torch
+EXAMPLE = pathlib.Path(__file__).parents[3] / "examples" / "servers" / "train.py"
 
 
 def servers(replicas: int, **of: Any) -> dict[str, Any]:
@@ -167,3 +174,60 @@ def test_suspended_and_resumed_every_sample_counts_once(
     last = run.fake.known.commits[-1].manifest
     assert 0 < first < epochs * 7
     assert (last.step, last.epoch, last.cursor) == (epochs * 7, epochs, 0)
+
+
+def scripted(workshop: Any, code: str, run_spec: Mapping[str, Any], *args: str) -> Any:
+    """A run of a script on two workers."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        archive.writestr("header.json", json.dumps({"format": 1, "python": "3.11"}))
+        archive.writestr("train.py", code)
+    digest = hashlib.sha256(stream.getvalue()).hexdigest()
+    block = {"bundle": digest, "entry": "train.py", "args": list(args)}
+    run = workshop.run(workers=2, estimator={"script": block}, run_spec=run_spec)
+    run.fake.known.bundles[digest] = stream.getvalue()
+    return run
+
+
+@pytest.mark.parametrize("ordering", ORDERINGS, ids=lambda one: one["consistency"])
+def test_a_script_trains_with_its_optimizer_on_servers(
+    workshop: Any, ordering: Mapping[str, Any]
+) -> None:
+    run = scripted(workshop, EXAMPLE.read_text(), servers(2, **ordering), "--steps", "300")
+    run.finish()
+    said = run.printed()
+    found = re.search(r"accuracy on what it learned from: (\S+)", said)
+    assert found is not None, said
+    assert float(found[1]) >= 0.95
+    assert f"'consistency': '{ordering['consistency']}'" in said
+    assert "'pushes': [300, 300]" in said
+    assert {end.exit_code for end in run.fake.known.exits} == {0}
+
+
+def test_a_script_that_meets_torch_distributed_there_is_told_so(workshop: Any) -> None:
+    code = "import torch.distributed as d\nd.init_process_group('gloo')\n"
+    run = scripted(workshop, code, servers(1))
+    for agent in run.start():
+        assert agent.wait(100) == 1
+    assert any("MASTER_ADDR" in end.first_error for end in run.fake.known.exits)
+    assert run.fake.known.generation == 1
+
+
+def test_a_script_may_leave_its_servers_alone(workshop: Any) -> None:
+    run = scripted(workshop, "print('nothing to do')", servers(1))
+    run.finish()
+    assert "never used its parameter servers" in run.printed()
+
+
+def test_what_servers_cannot_do_is_refused_at_once(workshop: Any) -> None:
+    refused = {
+        "clip_norm": (servers(1), {"clip_norm": 1.0}),
+        "patience": (servers(1, consistency="async"), {"patience": 2, "eval_every": 10}),
+    }
+    for name, (run_spec, hparams) in refused.items():
+        run = workshop.run(workers=2, iterations=20, run_spec=run_spec, **hparams)
+        for agent in run.start():
+            assert agent.wait(100) == 1
+        end = run.fake.known.exits[0]
+        assert (end.reason, name in end.first_error) == ("InvalidSpec", True)
+        assert run.fake.known.generation == 1
