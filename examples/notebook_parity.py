@@ -1,7 +1,8 @@
 """A whole notebook as a program: your own functions, two workers, 200 iterations.
 
 Start the platform in another shell with ``quintile up``, then run this file. It needs torch and
-scikit-learn, as the workers do. ``no_of_ps`` is 0: parameter servers are not in this release.
+scikit-learn, as the workers do. ``no_of_ps`` is 0: the workers share gradients by all-reduce. With
+2, say, they push them to two parameter servers, with the same result.
 """
 
 from __future__ import annotations

@@ -68,6 +68,7 @@ def _ranks(session: orm.Session, row: tables.Generation | None) -> tuple[facts.R
             reason=rank.reason,
             first_error=rank.first_error,
             step=rank.step,
+            role=rank.role,
         )
         for rank in state.ranks(session, row)
     )

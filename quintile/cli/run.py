@@ -15,7 +15,11 @@ def run(
     script: run_options.ScriptArgument = None,
     arguments: run_options.Arguments = None,
     workers: run_options.Workers = 1,
+    servers: run_options.Servers = 0,
+    consistency: run_options.Consistency = "sync",
+    staleness: run_options.Staleness = None,
     mode: run_options.ModeOption = "auto",
+    controller: run_options.Controller = "gloo",
     model: run_options.Model = None,
     dataset: run_options.Data = None,
     name: run_options.NameOption = None,
@@ -45,12 +49,16 @@ def run(
     submitting.run(
         submitting.Program(script, tuple(arguments or ()), folder, model),
         run_config.RunConfig(
+            no_of_ps=servers,
             no_of_workers=workers,
+            consistency=consistency,  # type: ignore[arg-type] # the wire model checks it
+            staleness=staleness,
             summary_save_frequency=summary_every,
             run_eval=not no_eval,
             use_gpu=gpu,
             checkpoint_frequency_in_steps=checkpoint_every,
             mode=mode,  # type: ignore[arg-type] # the wire model checks it
+            horovod_controller=controller,  # type: ignore[arg-type] # and this
             deterministic=deterministic,
             env=submitting.pairs(env, "--env"),
         ),

@@ -12,7 +12,20 @@ ScriptArgument = Annotated[
 ]
 Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments of the script, after --.")]
 Workers = Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")]
-ModeOption = Annotated[str, typer.Option("--mode", help="auto, single or ddp.")]
+Servers = Annotated[
+    int, typer.Option("--ps", min=0, help="Parameter servers; more than 0 means mode ps.")
+]
+Consistency = Annotated[
+    str, typer.Option("--consistency", help="Of parameter servers: sync, ssp or async.")
+]
+Staleness = Annotated[
+    int | None,
+    typer.Option("--staleness", min=0, help="How far ahead a worker may be in ssp; default 4."),
+]
+ModeOption = Annotated[str, typer.Option("--mode", help="auto, single, ddp, horovod, mpi or ps.")]
+Controller = Annotated[
+    str, typer.Option("--controller", help="Mode horovod: gloo, or mpi (under Open MPI).")
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", help="Built-in model: resnet8, resnet18, resnet34, resnet50."),

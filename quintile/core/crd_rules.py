@@ -81,6 +81,22 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "self.mode != 'single' || self.workers.replicas == 1",
             "mode single runs one worker",
         ),
+        Rule(
+            "self.mode == 'horovod' || self.horovod.controller == 'gloo'",
+            "horovod.controller is for mode horovod alone",
+        ),
+    ),
+    experiment.ParameterServers: (
+        Rule(
+            "!has(self.staleness) || self.consistency == 'ssp'",
+            "staleness is for consistency ssp alone",
+            ".staleness",
+        ),
+        Rule(
+            "self.replicas >= 1 || self.consistency == 'sync'",
+            "consistency needs replicas >= 1",
+            ".consistency",
+        ),
     ),
     experiment.Workers: (
         Rule("!has(self.min) || self.min <= self.replicas", "min is above replicas", ".min"),

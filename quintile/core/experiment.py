@@ -24,6 +24,7 @@ from quintile.core.meta import (
 
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
+Consistency = Literal["sync", "ssp", "async"]
 TrialPhase = Literal[
     "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
 ]
@@ -133,9 +134,38 @@ class Workers(Wire):
 
 
 class ParameterServers(Wire):
-    """How many parameter servers (mode ``ps``)."""
+    """How many parameter servers (mode ``ps``), and how they order the pushes of the workers.
+
+    ``sync``: one update per step, from the sum over all workers. ``ssp``: every push is an update
+    of its own, and no worker is more than ``staleness`` pushes ahead of the slowest one (4 when it
+    is left out). ``async``: the same without a bound.
+    """
 
     replicas: Annotated[int, Field(ge=0, le=256)] = 0
+    consistency: Consistency = "sync"
+    staleness: Annotated[int, Field(ge=0, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _staleness_is_for_ssp(self) -> Self:
+        if self.staleness is not None and self.consistency != "ssp":
+            raise ValueError(
+                f"ps.staleness is {self.staleness} but ps.consistency is {self.consistency}, "
+                "not ssp"
+            )
+        if self.replicas == 0 and self.consistency != "sync":
+            raise ValueError(
+                f"ps.consistency is {self.consistency} but ps.replicas is 0; set it to 1 or more"
+            )
+        return self
+
+
+class HorovodSpec(Wire):
+    """How Horovod's ranks find each other and exchange (mode ``horovod``).
+
+    ``gloo``: over TCP, with nothing else installed. ``mpi``: under Open MPI, which the image needs.
+    """
+
+    controller: Literal["gloo", "mpi"] = "gloo"
 
 
 class Resources(Wire):
@@ -152,6 +182,7 @@ class RunSpec(Wire):
     mode: Mode = "auto"
     workers: Workers = Workers()
     ps: ParameterServers = ParameterServers()
+    horovod: HorovodSpec = HorovodSpec()
     use_gpu: bool = False
     resources: Resources = Resources()
     run_eval: bool = True
@@ -163,6 +194,11 @@ class RunSpec(Wire):
             raise ValueError("mode ps needs ps.replicas >= 1, got 0")
         if self.mode not in ("ps", "auto") and self.ps.replicas > 0:
             raise ValueError(f"ps.replicas is {self.ps.replicas} but mode is {self.mode}, not ps")
+        if self.mode != "horovod" and self.horovod.controller != "gloo":
+            raise ValueError(
+                f"horovod.controller is {self.horovod.controller} but mode is {self.mode}, "
+                "not horovod"
+            )
         if self.mode == "single" and self.workers.replicas != 1:
             raise ValueError(
                 f"mode single runs one worker, got workers.replicas {self.workers.replicas}"

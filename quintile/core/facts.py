@@ -17,7 +17,7 @@ RoundState = Literal["collecting", "closed", "ingested"]
 
 @dataclass(frozen=True)
 class RankFact:
-    """Last known state of one rank of the current generation."""
+    """Last known state of one rank of the current generation; ``role`` as in the plan."""
 
     rank: int
     state: str
@@ -25,6 +25,7 @@ class RankFact:
     reason: str
     first_error: str
     step: int
+    role: str = "worker"
 
 
 @dataclass(frozen=True)

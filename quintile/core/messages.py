@@ -64,6 +64,15 @@ class ResumePoint(Message):
     urls: dict[str, str]
 
 
+class AgentPlace(Message):
+    """Where other agents reach one: its host, and the port that it keeps for this generation."""
+
+    role: str
+    index: int
+    host: str
+    port: int
+
+
 class GenerationPlan(Message):
     """What one generation looks like; equal for all its members."""
 
@@ -75,6 +84,7 @@ class GenerationPlan(Message):
     master_port: int
     resume: ResumePoint | None = None
     checkpoint_prefix: str
+    agents: list[AgentPlace] = Field(default_factory=list)
 
 
 class JoinAnswer(Message):

@@ -32,7 +32,7 @@ def plan_trial(
         hosts: Host by replica name (``Executor.addresses``); missing names stay empty.
 
     Raises:
-        InvalidSpec: The mode is not in this release, or a quantity cannot be read.
+        InvalidSpec: An option is not in this release, or a quantity cannot be read.
     """
     shape = topology.resolve(trial.spec.template.run)
     site = launch.Site(api_url=api_url, python=python)

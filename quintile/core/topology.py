@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 from quintile.core import errors, experiment
 
-SUPPORTED = ("single", "ddp")
+BY_GPU = ("ddp", "horovod", "mpi")
+"""Modes that start a rank for every GPU of a worker."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def resolve(run: experiment.RunSpec) -> Topology:
     """Return mode and roles of a run; ``auto`` is single for one worker, ddp for more.
 
     Raises:
-        InvalidSpec: The mode or an option of it is not in this release.
+        InvalidSpec: An option of the mode is not in this release.
     """
     mode = _mode(run)
     workers = run.workers
@@ -49,8 +50,11 @@ def resolve(run: experiment.RunSpec) -> Topology:
             hint="Remove min and max; a fixed number of workers restarts in place after a loss.",
             field=f"spec.run.workers.{elastic[0]}",
         )
-    procs = max(1, run.resources.gpu) if run.use_gpu and mode == "ddp" else 1
-    return Topology(mode=mode, roles=(Role("worker", workers.replicas, procs),))
+    procs = max(1, run.resources.gpu) if run.use_gpu and mode in BY_GPU else 1
+    roles = [Role("worker", workers.replicas, procs)]
+    if mode == "ps":
+        roles.append(Role("ps", run.ps.replicas, 1))
+    return Topology(mode=mode, roles=tuple(roles))
 
 
 def _mode(run: experiment.RunSpec) -> experiment.Mode:
@@ -58,12 +62,4 @@ def _mode(run: experiment.RunSpec) -> experiment.Mode:
     if mode == "auto" and run.ps.replicas == 0:
         many = run.workers.replicas > 1 or (run.use_gpu and run.resources.gpu > 1)
         return "ddp" if many else "single"
-    if mode == "auto":
-        mode = "ps"
-    if mode not in SUPPORTED:
-        raise errors.InvalidSpec(
-            f"run.mode {mode} is not in this release.",
-            hint="Use ddp: it runs the same model on as many workers with all-reduce.",
-            field="spec.run.mode",
-        )
-    return mode
+    return "ps" if mode == "auto" else mode

@@ -84,7 +84,7 @@ def judge(
 def rank_failure(rank: facts.RankFact) -> experiment.LastFailure:
     """Return the wire form of a rank's failure (without a time)."""
     return experiment.LastFailure(
-        role="worker",
+        role=rank.role[:256],
         rank=rank.rank,
         exit_code=rank.exit_code,
         reason=rank.reason[:256] or "RankFailed",

@@ -10,6 +10,7 @@ from quintile.core import errors
 
 Value = bool | int | float | str
 Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
+Consistency = Literal["sync", "ssp", "async"]
 
 
 @dataclass(frozen=True)
@@ -87,13 +88,17 @@ class RunConfig:
     """How a run is spread over processes.
 
     Attributes:
-        no_of_ps: Parameter servers; not in this release, so 0.
+        no_of_ps: Parameter servers; more than 0 means mode ``ps``.
         no_of_workers: Worker processes.
         summary_save_frequency: Steps between reported metrics.
         run_eval: Whether the evaluation split is evaluated.
         use_gpu: Whether workers get GPUs.
         checkpoint_frequency_in_steps: Steps between checkpoints.
-        mode: ``auto`` is single for one worker and ddp for more.
+        mode: ``auto`` is single for one worker, ddp for more, and ps with parameter servers.
+        consistency: Of parameter servers: ``sync`` (one update a step, as in ddp), ``ssp`` (workers
+            may run ahead by ``staleness`` pushes) or ``async``.
+        staleness: Bound of ``ssp``; None = 4.
+        horovod_controller: How ranks of mode ``horovod`` meet: ``gloo``, or under Open MPI.
         deterministic: Same seed, same result; slower.
         cpu: What one worker may use, as ``2`` or ``500m``.
         memory: What one worker may use, as ``2Gi``.
@@ -108,25 +113,21 @@ class RunConfig:
     use_gpu: bool = False
     checkpoint_frequency_in_steps: int = 500
     mode: Mode = "auto"
+    horovod_controller: Literal["gloo", "mpi"] = "gloo"
     deterministic: bool = False
     cpu: str | None = None
     memory: str | None = None
     max_restarts: int = 3
+    consistency: Consistency = "sync"
+    staleness: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:
-        """Refuse what this release cannot run.
+        """Refuse what no run can be.
 
         Raises:
-            InvalidSpec: Parameter servers, or a number that makes no sense.
+            InvalidSpec: A number makes no sense, or options do not go together.
         """
-        if self.no_of_ps > 0:
-            raise errors.InvalidSpec(
-                f"RunConfig asks for {self.no_of_ps} parameter servers, which are not in this "
-                "release.",
-                hint="Use no_of_ps=0: the workers then share gradients by all-reduce.",
-                field="run_config.no_of_ps",
-            )
         least = {
             "no_of_ps": 0,
             "no_of_workers": 1,
@@ -141,3 +142,30 @@ class RunConfig:
                     f"RunConfig.{name} is {value!r}; expected a whole number, {low} or more.",
                     field=f"run_config.{name}",
                 )
+        self._check_servers()
+
+    def _check_servers(self) -> None:
+        if self.mode == "ps" and self.no_of_ps == 0:
+            raise errors.InvalidSpec(
+                "RunConfig.mode is ps but no_of_ps is 0.",
+                hint="Give no_of_ps=1 or more; about one server for four workers is usual.",
+                field="run_config.no_of_ps",
+            )
+        if self.mode not in ("ps", "auto") and self.no_of_ps > 0:
+            raise errors.InvalidSpec(
+                f"RunConfig.no_of_ps is {self.no_of_ps} but mode is {self.mode}.",
+                hint="Leave mode out to use parameter servers, or set no_of_ps=0.",
+                field="run_config.mode",
+            )
+        if self.consistency != "sync" and self.no_of_ps == 0:
+            raise errors.InvalidSpec(
+                f"RunConfig.consistency is {self.consistency} but there are no parameter servers.",
+                hint="Give no_of_ps=1 or more, or leave consistency out.",
+                field="run_config.consistency",
+            )
+        if self.staleness is not None and self.consistency != "ssp":
+            raise errors.InvalidSpec(
+                f"RunConfig.staleness is {self.staleness} but consistency is {self.consistency}.",
+                hint='Only consistency="ssp" has a bound; leave staleness out.',
+                field="run_config.staleness",
+            )

@@ -91,7 +91,9 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
         ],
         "run": {
             "mode": config.mode,
+            "horovod": {"controller": config.horovod_controller},
             "workers": {"replicas": config.no_of_workers},
+            "ps": _servers(config),
             "useGpu": config.use_gpu,
             "runEval": config.run_eval,
             "deterministic": config.deterministic,
@@ -102,6 +104,11 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
         "failure": {"maxRestarts": config.max_restarts},
     }
     return spec if wanted.dataset is None else {**spec, "dataset": wanted.dataset}
+
+
+def _servers(config: run_config.RunConfig) -> dict[str, Any]:
+    servers = {"replicas": config.no_of_ps, "consistency": config.consistency}
+    return servers if config.staleness is None else {**servers, "staleness": config.staleness}
 
 
 def _estimator(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:

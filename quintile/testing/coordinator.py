@@ -186,16 +186,17 @@ class FakeCoordinator:
     def _form(self) -> None:
         known = self.known
         slots: list[messages.RankSlot] = []
-        for (role, index), joined in sorted(known.joined.items()):
+        for (role, index), joined in sorted(known.joined.items(), key=_order):
             for local in range(joined.procs):
                 slots.append(
                     messages.RankSlot(rank=len(slots), role=role, index=index, local_rank=local)
                 )
-        first = known.joined[(slots[0].role, slots[0].index)]
+        # As in the real one: parameter servers follow, and are where the workers meet.
+        first = known.joined.get(("ps", 0)) or known.joined[(slots[0].role, slots[0].index)]
         known.plan = messages.GenerationPlan(
             attempt=known.attempt,
             generation=known.generation,
-            world_size=len(slots),
+            world_size=sum(slot.role != "ps" for slot in slots),
             ranks=slots,
             master_host=first.host,
             master_port=first.port,
@@ -203,6 +204,10 @@ class FakeCoordinator:
             checkpoint_prefix=names.checkpoint_root(
                 self.trial_uid, attempt=known.attempt, generation=known.generation
             ),
+            agents=[
+                messages.AgentPlace(role=role, index=index, host=joined.host, port=joined.port)
+                for (role, index), joined in sorted(known.joined.items())
+            ],
         )
         known.plans.append(known.plan)
         known.state = "running"
@@ -241,8 +246,9 @@ class FakeCoordinator:
         place = (known.attempt, known.generation)
         ends = {end.rank: end for end in known.exits if (end.attempt, end.generation) == place}
         codes = [end.exit_code for end in ends.values()]
-        everyone = known.plan is not None and len(codes) == known.plan.world_size
-        if everyone and not any(codes):
+        workers = [end.exit_code for end in ends.values() if end.role != "ps"]
+        everyone = known.plan is not None and len(codes) == len(known.plan.ranks)
+        if known.plan is not None and workers == [0] * known.plan.world_size:
             known.state = "succeeded"
         elif 75 in codes or known.directive in ("stop", "suspend"):
             known.state = "stopped" if everyone else known.state
@@ -340,6 +346,11 @@ class FakeCoordinator:
 
 def _stream(message: messages.MetricBatch | messages.LogBatch) -> Stream:
     return message.attempt, message.generation, message.rank
+
+
+def _order(member: tuple[tuple[str, int], messages.Join]) -> tuple[bool, str, int]:
+    (role, index), _ = member
+    return role == "ps", role, index
 
 
 def _contiguous(seqs: list[int]) -> int:

@@ -8,7 +8,7 @@ the background. Any world size reads the result, since nothing in it is keyed by
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,17 +53,20 @@ class Saver:
         self._env = env
         self._keep = keep
         self._pool = futures.ThreadPoolExecutor(1, "checkpoint")
-        self._pending: futures.Future[Path] | None = None
+        self._pending: futures.Future[Path | None] | None = None
 
-    def save(self, snapshot: Snapshot) -> None:
+    def save(self, snapshot: Snapshot | Callable[[], Snapshot | None]) -> None:
         """Begin to write; waits for the one before.
+
+        Args:
+            snapshot: What to write, or what makes it in the background; None = nothing to write.
 
         Raises:
             DiskFull: The one before does not fit, even after older ones went.
             OSError: It could not be written for another reason.
         """
         self.wait()
-        self._pending = self._pool.submit(write, self._env, snapshot, keep=self._keep)
+        self._pending = self._pool.submit(self._write, snapshot)
 
     def wait(self) -> None:
         """Return when nothing is being written. Raises as ``save``."""
@@ -75,6 +78,10 @@ class Saver:
         """Finish and stop. Raises as ``save``."""
         self.wait()
         self._pool.shutdown()
+
+    def _write(self, snapshot: Snapshot | Callable[[], Snapshot | None]) -> Path | None:
+        found = snapshot() if callable(snapshot) else snapshot
+        return write(self._env, found, keep=self._keep) if found is not None else None
 
 
 def write(env: worker_env.WorkerEnv, snapshot: Snapshot, *, keep: int = folders.KEEP) -> Path:

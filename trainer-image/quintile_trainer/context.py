@@ -9,18 +9,25 @@
     run.checkpoint(10, "my-folder")      # any files; a restart finds the newest one
     folder = run.restored_folder()       # None at the first start
     if run.should_stop(): ...
+    optimizer = run.parameter_servers(model, optimizer)  # mode ps; see ps.drop_in
 """
 
 from __future__ import annotations
 
 import json
 import signal
+import sys
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quintile_trainer import hyper, layout, opaque, reporter, worker_env
+
+if TYPE_CHECKING:
+    import torch
+
+    from quintile_trainer.ps import drop_in
 
 
 class NotInRank(RuntimeError):
@@ -41,6 +48,7 @@ class Context:
         self._report = report
         self._asked = False
         self._lock = threading.Lock()
+        self._servers: drop_in.ServerOptimizer | None = None
         self.rank = env.rank
         self.world_size = env.world_size
         self.hparams: Mapping[str, hyper.Value] = hyper.values(env.hparams)
@@ -74,6 +82,31 @@ class Context:
             return -1
         manifest: dict[str, Any] = json.loads((self._env.resume_dir / "manifest.json").read_text())
         return int(manifest["step"])
+
+    def parameter_servers(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, *, step: int = 0
+    ) -> drop_in.ServerOptimizer:
+        """Return what takes the place of a torch optimizer in mode ``ps``. Once per rank.
+
+        Raises:
+            RankFailure: See ``ps.drop_in``.
+        """
+        from quintile_trainer.ps import drop_in
+
+        if self._servers is not None:
+            raise ValueError("parameter_servers was called before; a rank has one optimizer there")
+        self._servers = drop_in.ServerOptimizer(self._env, model, optimizer, step=step)
+        return self._servers
+
+    def leave_servers(self) -> None:
+        """Say goodbye to the parameter servers. Called at the good end of a script."""
+        if self._servers is not None:
+            self._servers.close()
+        elif self._env.servers:
+            sys.stderr.write(
+                "[quintile] the script never used its parameter servers; it gets them from "
+                "context.current().parameter_servers(model, optimizer)\n"
+            )
 
     def should_stop(self) -> bool:
         """Return whether this rank was asked to save its state and leave (with exit code 75)."""

@@ -60,7 +60,7 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _PEER_WORDS = re.compile(
     r"gloo|connection (closed|reset|refused)|broken pipe|socket timeout|"
     r"store.*(timeout|timed out)|timed out (initializing|waiting)|EADDRINUSE|"
-    r"address already in use|remote process exited",
+    r"address already in use|remote process exited|horovod has been shut down",
     re.IGNORECASE,
 )
 
@@ -74,7 +74,7 @@ def classify(error: BaseException, *, world_size: int) -> tuple[int, str]:
     if is_full(error):
         return exit_codes.DISK_FULL, "DiskFull"
     kind = type(error)
-    from_torch = kind.__module__.startswith("torch") or kind is RuntimeError
+    from_torch = kind.__module__.startswith(("torch", "horovod")) or kind is RuntimeError
     if world_size > 1 and from_torch and is_peer(error):
         return exit_codes.PEER_LOST, "PeerLost"
     return exit_codes.USER_ERROR, "UserError"

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MANIFEST = "manifest.json"
+SERVERS = "ps"
+"""The role of parameter servers, as in the plan."""
 _CHECKPOINT = re.compile(r"^g(\d+)-step-(\d+)$")
 
 

@@ -7,8 +7,10 @@ and n workers compute what one computes.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -47,12 +49,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop works with; ``saver`` only on rank 0."""
+    """What the loop works with; ``saver`` only on rank 0, ``optimizer`` where it is not ours."""
 
     mode: modes.Mode
     report: reporter.Reporter
     saver: checkpoints.Saver | None
     stop: stopping.StopSignal
+    optimizer: optimizing.Stepper | None = None
 
 
 @dataclass
@@ -122,7 +125,7 @@ class Loop:
         self._plan = plan
         self._tools = tools
         self._peak = given.rate(plan.global_batch)
-        self._optimizer = optimizing.Optimizer(work.model, given)
+        self._optimizer = tools.optimizer or optimizing.Optimizer(work.model, given)
         schedule = order.Schedule(len(work.train), plan.global_batch)
         place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
         self._sampler = order.Sampler(schedule, given.seed, **place)
@@ -137,12 +140,7 @@ class Loop:
         Raises:
             Broken: It is of another model or another order of samples.
         """
-        expected = self._sampler.schedule.cursor(snapshot.step)
-        if (expected.epoch, expected.position) != (snapshot.epoch, snapshot.cursor):
-            raise failures.Broken(
-                f"the checkpoint of step {snapshot.step} stands at epoch {snapshot.epoch}, sample "
-                f"{snapshot.cursor}; this run would stand at {expected.epoch}, {expected.position}"
-            )
+        self._take_place(snapshot)
         try:
             self._work.model.load_state_dict(snapshot.model)
         except RuntimeError as error:
@@ -154,6 +152,14 @@ class Loop:
         self._step = snapshot.step
         self._metrics = dict(snapshot.metrics)
 
+    def _take_place(self, snapshot: checkpoints.Snapshot) -> None:
+        expected = self._sampler.schedule.cursor(snapshot.step)
+        if (expected.epoch, expected.position) != (snapshot.epoch, snapshot.cursor):
+            raise failures.Broken(
+                f"the checkpoint of step {snapshot.step} stands at epoch {snapshot.epoch}, sample "
+                f"{snapshot.cursor}; this run would stand at {expected.epoch}, {expected.position}"
+            )
+
     def run(self) -> Result:
         """Train to the end, evaluate, and save the final state.
 
@@ -163,6 +169,7 @@ class Loop:
             PeerLost: Another rank left.
         """
         mode, report, total = self._tools.mode, self._tools.report, self._plan.total_steps
+        self._optimizer.begin(self._step)
         mode.prepare(self._work.model)
         self._work.model.train()
         agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
@@ -198,7 +205,7 @@ class Loop:
         self._next = self._sampler.take(step + 1) if more else None
         samples = len(self._sampler.schedule.positions(step))
         self._optimizer.zero()
-        loss = self._backward(share, 1 / samples)
+        loss = self._backward(share, self._optimizer.weight / samples)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
         self._optimizer.step(self._rate(step))
@@ -232,7 +239,9 @@ class Loop:
     def _report(self, losses: Losses, samples: int, pace: Pace) -> None:
         mine = torch.stack([torch.zeros(()), *losses]).double().sum()
         total = self._tools.mode.total(mine.reshape(1))
-        mean = float(total[0]) / samples
+        self._report_loss(float(total[0]) / samples, pace)
+
+    def _report_loss(self, mean: float, pace: Pace) -> None:
         self._metrics["train/loss"] = mean
         values = {
             "train/loss": mean,
@@ -262,10 +271,13 @@ class Loop:
 
     def _evaluate(self) -> evaluate.Evaluation:
         found = evaluate.evaluate(self._work, self._work.model, self._tools.mode)
+        self._note(found)
+        return found
+
+    def _note(self, found: evaluate.Evaluation) -> None:
         values = {f"eval/{name}": value for name, value in found.metrics.items()}
         self._metrics.update(values)
         self._log(values)
-        return found
 
     def _log(self, values: dict[str, float]) -> None:
         if self._tools.mode.rank == 0:
@@ -278,9 +290,18 @@ class Loop:
                 f"weights are no finite numbers at step {self._step}; {DIVERGED_HINT}"
             )
         if self._tools.saver is not None:
+            # One at a time: parameter servers hold the copies of a snapshot until it is written.
+            self._tools.saver.wait()
             self._tools.saver.save(self._snapshot())
 
-    def _snapshot(self) -> checkpoints.Snapshot:
+    def _snapshot(self) -> Callable[[], checkpoints.Snapshot | None]:
+        """Take the state now; what is returned may be called in another thread."""
+        remembered = self._optimizer.remember()
+        taken = self._taken()
+        return lambda: dataclasses.replace(taken, optimizer=remembered())
+
+    def _taken(self) -> checkpoints.Snapshot:
+        """Return the state without the optimizer's."""
         cursor = self._sampler.schedule.cursor(self._step)
         finite = {name: value for name, value in self._metrics.items() if math.isfinite(value)}
         return checkpoints.Snapshot(
@@ -288,7 +309,7 @@ class Loop:
             epoch=cursor.epoch,
             cursor=cursor.position,
             model=copied(self._work.model),
-            optimizer=self._optimizer.state(),
+            optimizer={},
             state={
                 "format": checkpoints.FORMAT,
                 "seed": self._given.seed,

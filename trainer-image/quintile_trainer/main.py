@@ -18,6 +18,7 @@ from quintile_trainer import (
     exit_codes,
     failures,
     hyper,
+    layout,
     parent_death,
     spool,
     threads,
@@ -31,6 +32,7 @@ def main() -> int:
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)
     env = worker_env.load()
+    os.environ.pop("QUINTILE_TEAM_SECRET", None)
     count = _threads(env)
     threads.apply(count)
     try:
@@ -48,8 +50,8 @@ def main() -> int:
 
 
 def _threads(env: worker_env.WorkerEnv) -> int:
-    if env.program["estimator"].get("labelingRound"):
-        # One thread sums in one order: equal manifests give equal bytes.
+    if env.program["estimator"].get("labelingRound") or env.role == layout.SERVERS:
+        # One thread sums in one order: equal manifests give equal bytes. A server has one anyway.
         return 1
     return threads.plan_threads(
         processors=threads.available(), quota=threads.quota(), ranks_on_host=env.ranks_on_host
@@ -58,7 +60,11 @@ def _threads(env: worker_env.WorkerEnv) -> int:
 
 def _run(env: worker_env.WorkerEnv, count: int) -> None:
     estimator = env.program["estimator"]
-    if estimator.get("labelingRound"):
+    if env.role == layout.SERVERS:
+        from quintile_trainer.ps import program
+
+        program.serve(env)
+    elif estimator.get("labelingRound"):
         from quintile_trainer import rounds
 
         rounds.run(env)

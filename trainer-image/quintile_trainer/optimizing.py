@@ -30,6 +30,35 @@ class Update(Protocol):
         ...
 
 
+class Stepper(Protocol):
+    """What the training loop asks of an optimizer, wherever it works.
+
+    ``weight`` is what a rank's share of the loss is multiplied by, so that its gradients add up.
+    """
+
+    weight: float
+
+    def begin(self, step: int, /) -> None:
+        """Be ready to go on after so many steps."""
+        ...
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        ...
+
+    def step(self, rate: float) -> None:
+        """Change every parameter by its gradient."""
+        ...
+
+    def remember(self) -> Callable[[], Tensors]:
+        """Copy the state now; return how to get it, keyed ``<parameter name>/<entry>``."""
+        ...
+
+    def restore(self, tensors: Tensors) -> None:
+        """Put back what a checkpoint holds."""
+        ...
+
+
 class Optimizer:
     """One rank's optimizer. Parameters that are shared or frozen count once or not at all.
 
@@ -40,6 +69,8 @@ class Optimizer:
     Raises:
         BadInput: The model has nothing to train.
     """
+
+    weight = 1.0
 
     def __init__(self, model: nn.Module, given: hyper.HyperParameters) -> None:
         self._trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
@@ -58,6 +89,9 @@ class Optimizer:
         }
         self._memory: dict[str, Tensors] = {name: {} for name in self._trained}
 
+    def begin(self, _step: int) -> None:
+        """Be ready to go on after so many steps: nothing to do."""
+
     def zero(self) -> None:
         """Forget the gradients."""
         for weights in self._trained.values():
@@ -72,6 +106,11 @@ class Optimizer:
                 continue
             dense = gradient.to_dense() if gradient.is_sparse else gradient
             self._update[weights.ndim > 1](weights, dense, self._memory[name], rate=rate)
+
+    def remember(self) -> Callable[[], Tensors]:
+        """Copy the state now; return how to get the copies."""
+        copies = self.state()
+        return lambda: copies
 
     def state(self) -> Tensors:
         """Return copies of what is remembered, keyed ``<parameter name>/<entry>``."""

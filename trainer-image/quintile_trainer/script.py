@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quintile_trainer import context, failures, worker_env
+from quintile_trainer import context, failures, joining, worker_env
 
 
 def run(env: worker_env.WorkerEnv) -> None:
@@ -24,14 +24,24 @@ def run(env: worker_env.WorkerEnv) -> None:
     folder = _fresh_copy(env)
     os.chdir(folder)
     context.begin(env)
+    joining.prepare_script(env)
+    if env.servers:
+        # There the servers meet, not torch.distributed.
+        for name in ("MASTER_ADDR", "MASTER_PORT"):
+            os.environ.pop(name, None)
     entry, arguments = spec["entry"], list(spec.get("args", []))
     sys.argv = [entry, *arguments]
     os.environ["QUINTILE_HPARAMS"] = json.dumps(env.hparams)
     try:
-        if ":" in entry:
-            _call(folder, entry)
-        else:
-            _run_file(folder, entry)
+        try:
+            if ":" in entry:
+                _call(folder, entry)
+            else:
+                _run_file(folder, entry)
+        except SystemExit as leave:
+            if leave.code:
+                raise
+        context.current().leave_servers()
     finally:
         context.end()
 

@@ -15,6 +15,7 @@ from quintile_trainer import (
     failures,
     functions,
     hyper,
+    leased,
     loop,
     modes,
     publish,
@@ -24,7 +25,9 @@ from quintile_trainer import (
     task,
     worker_env,
 )
-from quintile_trainer.modes import ddp, single
+from quintile_trainer.modes import ddp, horovod, single
+from quintile_trainer.ps import mode as ps_mode
+from quintile_trainer.ps import program
 
 SMALL_SIDE = 16
 """Images up to this many pixels are trained by one thread: there is nothing to share out."""
@@ -52,13 +55,19 @@ def run(env: worker_env.WorkerEnv, *, threads: int) -> None:
     if env.rank == 0:
         saver = checkpoints.Saver(env)
     mode = _mode(env)
-    running = loop.Loop(work, given, plan, loop.Tools(mode, report, saver, stop))
+    running = _loop(env, work, given, plan, loop.Tools(mode, report, saver, stop))
     if resumed is not None:
         running.restore(resumed)
-    result = running.run()
+    try:
+        result = running.run()
+    except failures.Yielded:
+        if env.servers:
+            # Servers end when their workers say goodbye.
+            mode.close()
+        raise
     if saver is not None:
         saver.close()
-        _publish(env, work, plan, result, seconds=time.monotonic() - begun)
+        _publish(env, work, plan, result, seconds=time.monotonic() - begun, servers=_servers(mode))
     context.end()
     mode.close()
 
@@ -77,7 +86,27 @@ def _mode(env: worker_env.WorkerEnv) -> modes.Mode:
         return ddp.meet(env)
     if env.mode == "single":
         return single.Single()
-    raise failures.BadInput(f"mode {env.mode} is not in this release; use single or ddp")
+    if env.mode == "ps":
+        return program.join(env)
+    if env.mode in ("horovod", "mpi"):
+        return horovod.meet(env)
+    raise failures.Broken(f"mode {env.mode} is none that this program knows")
+
+
+def _loop(
+    env: worker_env.WorkerEnv,
+    work: task.Task,
+    given: hyper.HyperParameters,
+    plan: loop.Plan,
+    tools: loop.Tools,
+) -> loop.Loop:
+    if isinstance(tools.mode, ps_mode.ParameterServers):
+        return leased.among_servers(work, given, plan, tools, program.consistency(env))
+    return loop.Loop(work, given, plan, tools)
+
+
+def _servers(mode: modes.Mode) -> dict[str, Any] | None:
+    return mode.summary() if isinstance(mode, ps_mode.ParameterServers) else None
 
 
 def _plan(env: worker_env.WorkerEnv, given: hyper.HyperParameters, *, samples: int) -> loop.Plan:
@@ -99,6 +128,7 @@ def _publish(
     result: loop.Result,
     *,
     seconds: float,
+    servers: dict[str, Any] | None,
 ) -> None:
     found = result.evaluation
     report: dict[str, Any] = {
@@ -112,6 +142,8 @@ def _publish(
         "metrics": result.metrics,
         "evaluation": None,
     }
+    if servers is not None:
+        report["parameter_servers"] = servers
     if found is not None:
         report["evaluation"] = {
             "count": found.count,

@@ -23,7 +23,8 @@ class WorkerEnv:
 
     ``program`` is the camelCase JSON of the plan, ``access`` the JSON of ``messages.DatasetAccess``
     (None without a dataset), ``workers`` the number that was submitted (it fixes the global batch),
-    ``resume_dir`` a verified checkpoint or None.
+    ``resume_dir`` a verified checkpoint or None. ``index`` counts the replicas of a ``role``,
+    ``servers`` the parameter servers, and ``secret`` is what the ranks know each other by there.
     """
 
     rank: int
@@ -45,6 +46,11 @@ class WorkerEnv:
     cache_dir: Path
     api_url: str
     token: str
+    role: str = "worker"
+    index: int = 0
+    host: str = "127.0.0.1"
+    servers: int = 0
+    secret: str = ""
 
     @property
     def folder(self) -> layout.GenerationFolder:
@@ -119,4 +125,9 @@ def load(variables: Mapping[str, str] = os.environ) -> WorkerEnv:
         cache_dir=Path(run["cache_dir"]),
         api_url=variables.get("QUINTILE_API_URL", ""),
         token=variables.get("QUINTILE_TOKEN", ""),
+        role=run.get("role", "worker"),
+        index=int(run.get("index", 0)),
+        host=run.get("host", "127.0.0.1"),
+        servers=int(run.get("servers", 0)),
+        secret=variables.get("QUINTILE_TEAM_SECRET", ""),
     )

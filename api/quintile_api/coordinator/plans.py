@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from quintile.core import messages, names
 
-ROLE_ORDER = ("worker", "launcher", "ps")
+SERVERS = "ps"
+ROLE_ORDER = ("worker", "launcher", SERVERS)
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def plan(
     """Return the plan of a generation, without its resume point (URLs are made when asked for).
 
     Workers get the ranks from 0 in order of their index; other roles follow. ``world_size`` counts
-    the workers' ranks. Rank 0's agent is the rendezvous.
+    the workers' ranks. The ranks meet at the first parameter server, or else at rank 0's agent.
     """
     ordered = sorted(joined, key=lambda agent: (_place(agent.role), agent.role, agent.index))
     slots: list[messages.RankSlot] = []
@@ -50,14 +51,21 @@ def plan(
                 )
             )
     first = ordered[0].role
+    meeting = next((agent for agent in ordered if agent.role == SERVERS), ordered[0])
     return messages.GenerationPlan(
         attempt=attempt,
         generation=generation,
         world_size=sum(slot.role == first for slot in slots),
         ranks=slots,
-        master_host=ordered[0].host,
-        master_port=ordered[0].port,
+        master_host=meeting.host,
+        master_port=meeting.port,
         checkpoint_prefix=names.checkpoint_root(trial_uid, attempt=attempt, generation=generation),
+        agents=[
+            messages.AgentPlace(
+                role=agent.role, index=agent.index, host=agent.host, port=agent.port
+            )
+            for agent in ordered
+        ],
     )
 
 

@@ -228,6 +228,7 @@ def _failure_of(session: orm.Session, row: tables.Generation, end: verdicts.Rank
     rank = session.get(tables.RankRow, key)
     return {
         "rank": end.rank,
+        "role": end.role,
         "state": "exited",
         "exit_code": end.exit_code,
         "reason": end.reason,

@@ -125,7 +125,11 @@ class Workshop:
         self.runs: list[Run] = []
 
     def run(self, *, workers: int = 1, estimator: Any = None, **changes: Any) -> Run:
-        """A run of the digits; ``changes`` are hyperparameters, or ``every`` steps to save."""
+        """A run of the digits; ``changes`` are hyperparameters, or ``every`` steps to save.
+
+        ``run_spec`` goes into ``spec.run``.
+        """
+        run_spec = changes.pop("run_spec", {})
         fake = coordinator.FakeCoordinator()
         fake.start()
         fake.known.objects.update(self.stored)
@@ -135,7 +139,7 @@ class Workshop:
         spec = {
             "dataset": DATASET,
             "estimator": estimator or {"builtin": {"model": "resnet8"}},
-            "run": {"workers": {"replicas": workers}, "deterministic": True},
+            "run": {"workers": {"replicas": workers}, "deterministic": True, **run_spec},
             "checkpoint": {"everySteps": changes.pop("every", 500)},
             "telemetry": {"summaryEverySteps": changes.pop("report", 5)},
         }

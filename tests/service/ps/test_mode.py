@@ -55,11 +55,11 @@ def train(cluster: Any, rank: int, first: int, last: int, state: Any) -> Any:
             optimizer.state[names[name]][entry] = torch.tensor(value)
     ranks = mode.ParameterServers(cluster.team, cluster.secret, rank=rank)
     ranks.begin(model, optimizer, consistency=settings.Consistency("sync"), step=first)
-    wrapped = ranks.prepare(model)
+    ranks.prepare(model)
     for step in range(first, last):
         ranks.zero_gradients()
-        with ranks.sync(wrapped, last=True):
-            loss_of(wrapped, step, rank=rank, workers=ranks.world_size).backward()
+        with ranks.sync(last=True):
+            loss_of(model, step, rank=rank, workers=ranks.world_size).backward()
         ranks.step(0.1)
     total = ranks.total(torch.tensor([1.0, rank]))
     contents = ranks.checkpoint().contents() if rank == 0 else None

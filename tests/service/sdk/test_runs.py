@@ -87,11 +87,15 @@ class TestSubmitting:
         script = document(world, "script")["spec"]["estimator"]["script"]
         assert (script["entry"], script["args"]) == ("train.py", ["--lr", "0.1"])
 
-    def test_parameter_servers_are_refused(self, world: Any) -> None:
-        with pytest.raises(errors.InvalidSpec, match="parameter servers, which are not in this"):
-            submit("ps", run_config=RunConfig(no_of_ps=5, no_of_workers=20))
-        with pytest.raises(errors.NotFound):
-            document(world, "ps")
+    def test_parameter_servers(self, world: Any) -> None:
+        config = RunConfig(no_of_ps=5, no_of_workers=20, consistency="ssp", staleness=8)
+        submit("ps", run_config=config)
+        run = document(world, "ps")["spec"]["run"]
+        assert run["workers"]["replicas"] == 20
+        assert run["ps"] == {"replicas": 5, "consistency": "ssp", "staleness": 8}
+        submit("usual", run_config=RunConfig(no_of_ps=1))
+        usual = document(world, "usual")["spec"]["run"]["ps"]
+        assert usual == {"replicas": 1, "consistency": "sync"}
 
     def test_a_run_needs_data(self) -> None:
         with pytest.raises(errors.InvalidSpec, match="no data"):

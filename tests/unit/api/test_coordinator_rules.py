@@ -19,6 +19,12 @@ def rank(number: int, code: int | None, *, reason: str = "", step: int = 5) -> v
     )
 
 
+def server(number: int, code: int | None) -> verdicts.RankEnd:
+    return verdicts.RankEnd(
+        rank=number, role="ps", exit_code=code, reason="", step=-1, total_steps=0
+    )
+
+
 def situation(*ranks: verdicts.RankEnd, **changes: object) -> verdicts.Situation:
     default: dict[str, object] = {
         "stopping": False,
@@ -61,6 +67,23 @@ CASES = {
         situation(rank(0, 0, step=10), rank(1, 0, step=10), stopping=True),
         "succeeded",
     ),
+    "servers that still run do not delay success": (
+        situation(rank(0, 0), rank(1, 0), server(2, None)),
+        "succeeded",
+    ),
+    "workers are done, a server broke while leaving": (
+        situation(rank(0, 0), rank(1, 0), server(2, 137)),
+        "succeeded",
+    ),
+    "a server is done before its workers": (
+        situation(rank(0, 0), rank(1, None), server(2, 0)),
+        "none",
+    ),
+    "a server dies": (situation(rank(0, None), rank(1, None), server(2, 137)), "restart"),
+    "stopping, a server is left": (
+        situation(rank(0, 75), rank(1, 75), server(2, None), stopping=True),
+        "none",
+    ),
     "a crash after the final checkpoint": (
         situation(rank(0, 0), rank(1, 139), final_checkpoint=True),
         "succeeded",
@@ -85,7 +108,12 @@ def joined(role: str, index: int, procs: int = 1) -> plans.JoinedAgent:
 
 
 def test_workers_come_first_and_rank_0_is_the_rendezvous() -> None:
-    agents = [joined("ps", 0), joined("worker", 1, 2), joined("worker", 0, 2)]
+    plan = plans.plan("uid", attempt=1, generation=2, joined=[joined("worker", n) for n in (1, 0)])
+    assert (plan.master_host, plan.master_port, plan.world_size) == ("worker0", 0, 2)
+
+
+def test_parameter_servers_come_last_and_the_first_is_the_rendezvous() -> None:
+    agents = [joined("ps", 1), joined("ps", 0), joined("worker", 1, 2), joined("worker", 0, 2)]
     plan = plans.plan("uid", attempt=1, generation=3, joined=agents)
     assert [(slot.rank, slot.role, slot.index, slot.local_rank) for slot in plan.ranks] == [
         (0, "worker", 0, 0),
@@ -93,9 +121,10 @@ def test_workers_come_first_and_rank_0_is_the_rendezvous() -> None:
         (2, "worker", 1, 0),
         (3, "worker", 1, 1),
         (4, "ps", 0, 0),
+        (5, "ps", 1, 0),
     ]
     assert plan.world_size == 4
-    assert plan.master_host == "worker0"
+    assert (plan.master_host, plan.master_port) == ("ps0", 0)
     assert plan.checkpoint_prefix == "ckpt/uid/1-3"
 
 

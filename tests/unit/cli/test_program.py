@@ -187,7 +187,7 @@ class TestApply:
         monkeypatch.setattr(sys, "stdin", io.StringIO(f"{one}---\n{one}---\n"))
         assert len(list(apply.read(Path("-")))) == 2
 
-    @pytest.mark.parametrize("name", ["builtin.yaml", "labeling.yaml"])
+    @pytest.mark.parametrize("name", ["builtin.yaml", "labeling.yaml", "parameter_servers.yaml"])
     def test_the_examples_are_good(self, name: str) -> None:
         from quintile.core import experiment, labeling_job
 

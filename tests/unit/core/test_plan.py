@@ -45,6 +45,9 @@ def planned(attempt: int = 2, **of: Any) -> runplan.RunPlan:
         ({"workers": {"replicas": 3}}, "ddp", 3, 1),
         ({"mode": "single"}, "single", 1, 1),
         ({"mode": "ddp"}, "ddp", 1, 1),
+        ({"mode": "mpi", "workers": {"replicas": 3}}, "mpi", 3, 1),
+        ({"mode": "horovod", "horovod": {"controller": "mpi"}}, "horovod", 1, 1),
+        ({"mode": "horovod", "useGpu": True, "resources": {"gpu": 2}}, "horovod", 1, 2),
         ({"useGpu": True, "resources": {"gpu": 4}}, "ddp", 1, 4),
         ({"useGpu": False, "resources": {"gpu": 4}}, "single", 1, 1),
         ({"useGpu": True, "workers": {"replicas": 2}}, "ddp", 2, 1),
@@ -57,13 +60,26 @@ def test_the_shape_of_a_run(run: dict[str, Any], mode: str, members: int, procs:
     assert shape.roles[0].procs == procs
 
 
+def test_parameter_servers_are_a_role_beside_the_workers() -> None:
+    run = {"ps": {"replicas": 5}, "workers": {"replicas": 20}, "useGpu": True}
+    shape = topology.resolve(spec(run=run).run)
+    assert (shape.mode, shape.members) == ("ps", {"worker": 20, "ps": 5})
+    assert {role.procs for role in shape.roles} == {1}
+    made = planned(run=run)
+    names = [replica.name for replica in made.replicas]
+    assert names[:1] + names[20:] == [
+        f"{made.trial}-a2-worker-0",
+        *(f"{made.trial}-a2-ps-{index}" for index in range(5)),
+    ]
+    last = dict(made.replicas[-1].env)
+    assert (last["QUINTILE_ROLE"], last["QUINTILE_INDEX"]) == ("ps", "4")
+    assert last["QUINTILE_MODE"] == "ps"
+    assert json.loads(last["QUINTILE_MEMBERS"]) == {"ps": 5, "worker": 20}
+
+
 @pytest.mark.parametrize(
     ("run", "field"),
     [
-        ({"ps": {"replicas": 5}, "workers": {"replicas": 20}}, "spec.run.mode"),
-        ({"mode": "ps", "ps": {"replicas": 1}}, "spec.run.mode"),
-        ({"mode": "horovod"}, "spec.run.mode"),
-        ({"mode": "mpi"}, "spec.run.mode"),
         ({"workers": {"replicas": 2, "min": 1}}, "spec.run.workers.min"),
         ({"workers": {"replicas": 2, "max": 4}}, "spec.run.workers.max"),
         ({"resources": {"cpu": "much"}}, "spec.run.resources.cpu"),

@@ -82,7 +82,11 @@ class TestSpec:
         [
             ({"dataset": None}, "has no data"),
             ({"input_fn": print}, "functions only"),
-            ({"config": RunConfig(no_of_ps=1)}, "parameter servers"),
+            ({"config": RunConfig(mode="ps")}, "mode is ps but no_of_ps is 0"),
+            ({"config": RunConfig(no_of_ps=2, mode="ddp")}, "no_of_ps is 2 but mode is ddp"),
+            ({"config": RunConfig(consistency="async")}, "there are no parameter servers"),
+            ({"config": RunConfig(no_of_ps=1, staleness=3)}, "but consistency is sync"),
+            ({"config": RunConfig(no_of_ps=-1)}, "no_of_ps is -1; expected"),
             ({"config": RunConfig(no_of_workers=0)}, "no_of_workers is 0; expected"),
             ({"config": RunConfig(summary_save_frequency=0)}, "summary_save_frequency is 0"),
             ({"config": RunConfig(no_of_workers=True)}, "no_of_workers is True"),

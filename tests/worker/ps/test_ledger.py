@@ -103,3 +103,15 @@ def test_staleness_of_servers_adds_up() -> None:
     assert merged == {0: 3, 3: 2, staleness.LIMIT: 1}
     assert staleness.mean({0: 3, 3: 1}) == 0.75
     assert staleness.mean({}) == 0.0
+
+
+def test_a_closed_ledger_gives_nothing_more_and_keeps_what_is_on_its_way() -> None:
+    book = ledger.Ledger(10)
+    given_before = book.take(0, 1, 4)
+    assert given_before == ledger.Lease(0, 4)
+    book.close()
+    assert book.take(1, 1, 4) is None
+    book.apply(0)
+    book.complete(0)
+    assert book.take(0, 2, 4) is None
+    assert book.document() == {"total": 10, "done": [[0, 4]]}

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
+from quintile_trainer import layout
 from quintile_trainer.agent import bundles, inbox, launching, link, resume, shipper, wire
 
 EXIT_FLUSH_S = 10.0
@@ -104,6 +105,10 @@ class Courier:
 
     def _prepare(self, ticket: int, plan: wire.Json) -> None:
         """Bring what the ranks need to this machine."""
+        if self._link.env.role == layout.SERVERS:
+            # Parameter servers get everything from the workers.
+            self._box.post(inbox.Ready(ticket, plan, "", None))
+            return
         program = self._link.env.program
         sha256 = bundles.named(program)
         if sha256 and not self._sources.has_bundle(sha256):

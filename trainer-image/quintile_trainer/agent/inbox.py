@@ -61,7 +61,15 @@ class Delivered:
     rank: int
 
 
-Event = Ready | Advice | Broken | Delivered
+@dataclass(frozen=True)
+class Errand:
+    """Something that another thread wants done for a generation, if that still runs."""
+
+    generation: int
+    do: Callable[[], None]
+
+
+Event = Ready | Advice | Broken | Delivered | Errand
 
 
 class Inbox:

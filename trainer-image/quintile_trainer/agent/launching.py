@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quintile_trainer import layout, spool
-from quintile_trainer.agent import environment, inbox, wire
+from quintile_trainer.agent import environment, horovod, inbox, wire
 
-OWN_PREFIX = "QUINTILE_"
+OWN_PREFIXES = ("QUINTILE_", "HOROVOD_", "OMPI_", "PMIX_")
+"""Ours to set: what an outer launcher left there speaks of other ranks."""
 LOOPBACK = "localhost"
 
 
@@ -49,6 +52,11 @@ def is_loopback(host: str) -> bool:
     return host.startswith("127.") or host == LOOPBACK
 
 
+def team_secret(token: str) -> str:
+    """Return what the ranks of an attempt know each other by."""
+    return hmac.new(token.encode(), b"quintile parameter servers", hashlib.sha256).hexdigest()
+
+
 def write_run(
     env: environment.AgentEnv, state: layout.StateFolder, ready: inbox.Ready
 ) -> layout.GenerationFolder:
@@ -67,6 +75,10 @@ def write_run(
         "trial_uid": env.trial_uid,
         "attempt": env.attempt,
         "mode": env.mode,
+        "role": env.role,
+        "index": env.index,
+        "host": env.host,
+        "servers": int(env.members.get(layout.SERVERS, 0)),
         "workers": submitted_workers(env.program),
         "ranks_on_host": ranks_on_host(ready.plan, env.host, local),
     }
@@ -84,11 +96,12 @@ def rank_env(
     """Return the environment of one rank.
 
     The agent's own variables stay out, so that user code never sees the token; only the compute of
-    a labeling round, which is ours, gets it.
+    a labeling round, which is ours, gets it. Among parameter servers the ranks of an attempt share
+    a secret that is made from the token, and does not give it away.
     """
     plan = ready.plan
     local = len(slots(plan, role=env.role, index=env.index))
-    kept = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIX)}
+    kept = {name: value for name, value in base.items() if not name.startswith(OWN_PREFIXES)}
     given = {entry["name"]: entry["value"] for entry in env.program["estimator"].get("env", [])}
     own = {
         "RANK": str(slot.rank),
@@ -106,6 +119,11 @@ def rank_env(
     }
     if is_loopback(own["MASTER_ADDR"]):
         own["GLOO_SOCKET_IFNAME"] = "lo"
+    own |= horovod.variables(
+        env.mode, env.program, plan, slot.rank, one_machine=is_loopback(own["MASTER_ADDR"])
+    )
+    if env.mode == layout.SERVERS:
+        own["QUINTILE_TEAM_SECRET"] = team_secret(env.token)
     if env.program["estimator"].get("labelingRound"):
         own["QUINTILE_API_URL"] = env.api_url
         own["QUINTILE_TOKEN"] = env.token

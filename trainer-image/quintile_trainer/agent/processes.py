@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -90,10 +90,11 @@ class RankSet:
         for rank in self.live:
             _send_group(rank.pid, number)
 
-    def kill(self) -> None:
-        """Kill all groups, also of ranks that ended and left children behind."""
+    def kill(self, only: Collection[int] | None = None) -> None:
+        """Kill all groups (or those of some ranks), also of ranks that left children behind."""
         for rank in self.ranks:
-            _send_group(rank.pid, signal.SIGKILL)
+            if only is None or rank.rank in only:
+                _send_group(rank.pid, signal.SIGKILL)
 
 
 def become_subreaper() -> None:

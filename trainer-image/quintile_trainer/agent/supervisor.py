@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from quintile_trainer import exit_codes, layout, progress, spool
@@ -21,6 +22,7 @@ from quintile_trainer.agent import (
     inbox,
     launching,
     link,
+    mpi,
     output,
     processes,
     resume,
@@ -58,6 +60,7 @@ class Work:
     reported: set[int] = field(default_factory=set)
     delivered: set[int] = field(default_factory=set)
     failure: wire.RankEnd | None = None
+    job: mpi.Job | None = None
 
 
 class Supervisor:
@@ -111,6 +114,9 @@ class Supervisor:
                 self._start(event)
         elif isinstance(event, inbox.Advice):
             self._obey(event)
+        elif isinstance(event, inbox.Errand):
+            if self._work is not None and event.generation == self._work.ranks.generation:
+                event.do()
         elif isinstance(event, inbox.Delivered):
             if self._work is not None and event.generation == self._work.ranks.generation:
                 self._work.delivered.add(event.rank)
@@ -126,15 +132,34 @@ class Supervisor:
         step = (ready.plan.get("resume") or {}).get("step") if ready.resume_dir else None
         words = f"generation {generation} starts" + (f" at step {step}" if step is not None else "")
         shipper.note(words)
-        for slot in launching.slots(ready.plan, role=self._env.role, index=self._env.index):
-            stream = folder.stream(slot.rank, "logs")
-            writer = spool.Writer(stream, reserve_bytes=spool.RESERVE_BYTES)
-            lines = output.RankOutput(writer, self._pump)
-            lines.say(f"[quintile] {words}")
-            env = launching.rank_env(os.environ, self._env, ready, slot, str(folder.run_file))
-            work.ranks.start(slot.rank, slot.local_rank, env, lines)
         with self._lock:
             self._work = work
+        absent = mpi.missing() if mpi.is_wanted(self._env) else ""
+        if absent:
+            self._box.post(inbox.Broken("InvalidSpec", absent, lasting=True))
+            return
+        slots = launching.slots(ready.plan, role=self._env.role, index=self._env.index)
+        writers = {slot.rank: self._writer(folder, slot.rank) for slot in slots}
+        for slot in slots:
+            output.RankOutput(writers[slot.rank], self._pump).say(f"[quintile] {words}")
+
+        def start_rank(rank: int, told: Mapping[str, str]) -> None:
+            slot = next(slot for slot in slots if slot.rank == rank)
+            env = launching.rank_env(os.environ, self._env, ready, slot, str(folder.run_file))
+            lines = output.RankOutput(writers[rank], self._pump)
+            work.ranks.start(rank, slot.local_rank, {**env, **told}, lines)
+
+        if mpi.is_wanted(self._env):
+            first = writers[slots[0].rank]
+            crew = mpi.Crew(slots, start_rank, said=lambda: mpi.Said(first, self._pump))
+            work.job = mpi.Job(self._env, ready.plan, folder.root, crew=crew)
+            work.job.begin(self._box)
+            return
+        for slot in slots:
+            start_rank(slot.rank, {})
+
+    def _writer(self, folder: layout.GenerationFolder, rank: int) -> spool.Writer:
+        return spool.Writer(folder.stream(rank, "logs"), reserve_bytes=spool.RESERVE_BYTES)
 
     def _obey(self, advice: inbox.Advice) -> None:
         """Do what the coordinator said; what speaks of an older generation is old news."""
@@ -189,8 +214,11 @@ class Supervisor:
         reaped = processes.reap()
         if self._work is None:
             return
-        for rank in self._work.ranks.note(reaped):
-            end = self._end_of(self._work, rank)
+        ends = [self._end_of(self._work, rank) for rank in self._work.ranks.note(reaped)]
+        if self._work.job is not None:
+            self._work.job.note(reaped)
+            ends = self._work.job.settle(ends)
+        for end in ends:
             shipper.note(f"rank {end.rank} ended: {end.reason} {end.first_error}".rstrip())
             if end.exit_code != 0 and self._work.failure is None:
                 self._work.failure = end
@@ -222,6 +250,8 @@ class Supervisor:
         if self._leaving is None and self._link.away_s() > self._env.away_limit_s:
             self._leave("ApiUnreachable", 77)
         leaving, work = self._leaving, self._work
+        if work is not None and work.job is not None and leaving is None:
+            work.ranks.kill(only=work.job.abandoned())
         if leaving is None or work is None or self._outcome is not None:
             return
         if work.ranks.live:
@@ -248,6 +278,8 @@ class Supervisor:
             if not work.ranks.live and not processes.kill_children():
                 break
             time.sleep(0.005)
+        if work.job is not None:
+            work.job.close()
         if self._leaving is not None:
             work.delivered.update(rank.rank for rank in work.ranks.ranks)
 

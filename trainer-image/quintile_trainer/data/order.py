@@ -99,6 +99,16 @@ class Schedule:
         start = self.cursor(step).position
         return range(start, min(start + self.batch, self.items))
 
+    def line(self, step: int) -> int:
+        """Return how many positions of the whole run lie before a global step."""
+        cursor = self.cursor(step)
+        return cursor.epoch * self.items + cursor.position
+
+    def step_at(self, line: int) -> int:
+        """Return how many global steps are whole when so many positions of the run are done."""
+        epoch, position = divmod(line, self.items)
+        return epoch * self.steps_per_epoch + position // self.batch
+
     def share(self, step: int, *, rank: int, world_size: int) -> range:
         """Return the positions of one rank: r, r + n, ... of the global batch; may be empty."""
         return self.positions(step)[rank::world_size]
@@ -130,13 +140,16 @@ class Sampler:
         A seed is a function of (seed, epoch, position) alone, whatever rank takes the sample.
         """
         whole = self.schedule.positions(step)
-        epoch = self.schedule.cursor(step).epoch
+        found = self.between(self.schedule.cursor(step).epoch, whole)
+        mine = slice(self._rank, None, self._world_size)
+        return Samples(found.items[mine], found.seeds[mine])
+
+    def between(self, epoch: int, whole: range) -> Samples:
+        """Return the samples at positions in a row within an epoch, whatever our rank."""
         held = range(self._start, self._start + len(self._items))
         if epoch != self._epoch or whole.start not in held or whole.stop > held.stop:
             self._work_out(epoch, whole)
-        place = slice(
-            whole.start - self._start + self._rank, whole.stop - self._start, self._world_size
-        )
+        place = slice(whole.start - self._start, whole.stop - self._start)
         return Samples(self._items[place], self._seeds[place])
 
     def _work_out(self, epoch: int, whole: range) -> None:

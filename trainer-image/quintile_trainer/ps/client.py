@@ -203,6 +203,11 @@ class Client:
             self.retire()
         return found
 
+    def end_leases(self) -> None:
+        """Let no worker get positions any more, so that all of them leave soon. Repeatable."""
+        request = self._control(0, frames.LEASE, flags=frames.DONE)
+        self._links.exchange([request], place=None, what="the end of leases")
+
     def retire(self) -> None:
         """Push no more, and let nobody wait for a push of this worker; reading goes on."""
         self._to_all(frames.RETIRE, "the end of pushes")

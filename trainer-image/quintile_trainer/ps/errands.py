@@ -93,13 +93,15 @@ class Reductions:
 def lease(book: ledger.Ledger | None, peer: peers.Peer, header: frames.Header) -> None:
     """Complete the lease that ``header.lease`` names (start + 1), and give another.
 
-    ``header.version`` is the wished size; 0 asks for none.
+    ``header.version`` is the wished size; 0 asks for none. ``DONE`` ends leasing for everybody.
 
     Raises:
         Malformed: The job leases nothing.
     """
     if book is None:
         raise peers.Malformed("it asked for a lease, but the job leases no positions")
+    if header.flags & frames.DONE:
+        book.close()
     if header.lease:
         book.complete(header.lease - 1)
     found = book.take(peer.number, header.step, header.version) if header.version else None

@@ -19,7 +19,7 @@ GREETING_LIMIT: Final = 4096
 WANT: Final = 1
 """Flag of PUSH: answer with the parameters of the chunk that come after this push."""
 DONE: Final = 2
-"""Flag of LEASE in an answer: nothing is left to lease."""
+"""Flag of LEASE, in an answer: nothing is left to lease; in a request: give out nothing more."""
 MAXIMUM: Final = 4
 """Flag of REDUCE: the largest value instead of the sum."""
 

@@ -38,6 +38,7 @@ class Ledger:
         self._given: dict[int, tuple[int, Lease]] = {}
         self._applied: set[int] = set()
         self._last: dict[int, tuple[int, Lease | None]] = {}
+        self._closed = False
 
     def take(self, worker: int, request: int, size: int) -> Lease | None:
         """Give the first free positions, at most ``size``; None when none is left.
@@ -47,11 +48,15 @@ class Ledger:
         known = self._last.get(worker)
         if known is not None and known[0] == request:
             return known[1]
-        lease = self._next(size)
+        lease = self._next(size) if not self._closed else None
         if lease is not None:
             self._given[lease.start] = (worker, lease)
         self._last[worker] = (request, lease)
         return lease
+
+    def close(self) -> None:
+        """Give out nothing more: the workers were asked to leave."""
+        self._closed = True
 
     def apply(self, start: int) -> None:
         """Note that the push of a lease is applied here. Unknown starts are ignored."""
