@@ -35,7 +35,7 @@ def row(name: str, said_s: float, times_s: Sequence[float], *, busy: bool) -> Ro
     measured_s = typical(times_s)
     drawn = sorted(said_s / typical(chance.choices(times_s, k=len(times_s))) for _ in range(400))
     ratio = said_s / measured_s
-    met = 1 / BAR <= ratio <= BAR
+    met = abs(ratio - 1) <= BAR - 1
     said_ms, measured_ms = 1000 * said_s, 1000 * measured_s
     return Row(
         f"predicted / measured {name}",

@@ -98,7 +98,7 @@ def servers_s(size_bytes: float, team: Team, link: Link, handling_s: float) -> f
     link are used at once, but for the first chunk's push and the last one's pull. A server takes
     ``handling_s`` for each chunk of each worker.
     """
-    chunks = max(1.0, size_bytes / CHUNK_BYTES / team.servers)
+    chunks = math.ceil(size_bytes / CHUNK_BYTES / team.servers)
     one_way_s = size_bytes * servers_wire(team) / 2 / link.rate(size_bytes)
     handled_s = team.workers * chunks * handling_s
     return 2 * link.delay_s + one_way_s * (1 + 1 / chunks) + handled_s

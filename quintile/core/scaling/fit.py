@@ -82,7 +82,8 @@ def link_of(
         left = [(c - a * delay_s, b, c) for a, b, c in rows[size]]
         if statistics.median(seconds / c for seconds, _, c in left) >= LEAST_RATE_SHARE:
             rates.append((float(size), statistics.median(b / seconds for seconds, b, _ in left)))
-    return collectives.Link(delay_s, rates[-1][1] if rates else 1 / byte_s, tuple(rates))
+    fallback = 1 / byte_s if byte_s else math.inf
+    return collectives.Link(delay_s, rates[-1][1] if rates else fallback, tuple(rates))
 
 
 def undisturbed(times_s: Sequence[float]) -> float:
@@ -180,5 +181,7 @@ def _two_factors(rows: Sequence[tuple[float, float, float]]) -> tuple[float, flo
         x, y = (a1 * bb - b1 * ab) / determinant, (b1 * aa - a1 * ab) / determinant
         if x >= 0 and y > 0:
             return x, y
-    # One of the two cannot be told from these sizes: all is bytes.
+        if y <= 0:
+            # The larger sums were no slower: all of it is delay.
+            return a1 / aa, 0.0
     return 0.0, b1 / bb

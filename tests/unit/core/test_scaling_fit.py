@@ -68,6 +68,19 @@ def test_without_a_clock_of_the_thread_the_load_says_what_is_busy(load: float, b
     assert fit.busy(found.model_copy(update={"steps": bare})) is busy
 
 
+def test_small_sums_that_take_alike_are_all_delay() -> None:
+    found = calibrations.made(calibrations.Truth())
+    small = [
+        records.SumRun(ranks=2, size_bytes=size, times_s=[seconds] * 5)
+        for size, seconds in ((4096, 2.1e-4), (65_536, 2.0e-4))
+    ]
+    larger = [run for run in found.sums if run.size_bytes > 65_536]
+    link = fit.fit(found.model_copy(update={"sums": [*small, *larger]})).inside
+    assert link.delay_s == pytest.approx(1e-4, rel=0.1)
+    alone = fit.fit(found.model_copy(update={"sums": small})).inside
+    assert alone.rate(1 << 20) == float("inf")
+
+
 def test_sums_between_hosts_are_fitted_apart_from_those_inside() -> None:
     found = calibrations.made(calibrations.Truth(bytes_per_s=4e9))
     slow = calibrations.Truth(bytes_per_s=1e8, delay_s=1e-3)
