@@ -15,14 +15,26 @@ def prepare(env: worker_env.WorkerEnv) -> hvd.Choice:
     Raises:
         PeerLost: The rendezvous of this generation does not answer.
     """
-    choice = hvd.install()
-    if choice is hvd.Choice.REAL and os.environ.get("HOROVOD_CONTROLLER") == "gloo":
-        host = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"]
-        port = int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
-        if env.rank == 0:
-            rendezvous.start(host if _is_loopback(host) else "", port)
-        rendezvous.await_ready(host, port)
+    if os.environ.get("HOROVOD_CONTROLLER") != "gloo" or not is_there():
+        return hvd.install()
+    host = os.environ["HOROVOD_GLOO_RENDEZVOUS_ADDR"]
+    port = int(os.environ["HOROVOD_GLOO_RENDEZVOUS_PORT"])
+    if env.rank != 0:
+        choice = hvd.install()
+        if choice is hvd.Choice.REAL:
+            rendezvous.await_ready(host, port)
+        return choice
+    # Listening begins before Horovod and torch load, which takes seconds.
+    with rendezvous.listen(host if _is_loopback(host) else "", port) as listening:
+        choice = hvd.install()
+        if choice is hvd.Choice.REAL:
+            rendezvous.start(listening)
     return choice
+
+
+def is_there() -> bool:
+    """Return whether real Horovod is installed; it may still not load."""
+    return importlib.util.find_spec("horovod") is not None
 
 
 def prepare_script(env: worker_env.WorkerEnv) -> None:
@@ -30,8 +42,7 @@ def prepare_script(env: worker_env.WorkerEnv) -> None:
 
     In mode mpi torch is not loaded for it, unless Horovod is missing.
     """
-    missing = importlib.util.find_spec("horovod") is None
-    if env.mode == "horovod" or (env.mode == "mpi" and missing):
+    if env.mode == "horovod" or (env.mode == "mpi" and not is_there()):
         prepare(env)
 
 

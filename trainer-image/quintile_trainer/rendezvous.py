@@ -1,6 +1,7 @@
 """Horovod's own rendezvous server, as a small process beside rank 0; one for each generation.
 
-``python -m quintile_trainer.rendezvous PARENT HOST PORT`` serves until its parent ends.
+``python -m quintile_trainer.rendezvous PARENT SOCKET`` serves at an open socket until its parent
+ends.
 """
 
 from __future__ import annotations
@@ -18,45 +19,62 @@ PATIENCE_S = 120.0
 PAUSE_S = 0.02
 
 
-def start(host: str, port: int) -> None:
+def listen(host: str, port: int) -> socket.socket:
+    """Return the socket to serve at; callers wait there until the server is up.
+
+    Raises:
+        PeerLost: Another program has the port; the next generation gets another one.
+    """
+    try:
+        return socket.create_server((host, port), backlog=128)
+    except OSError as error:
+        raise failures.PeerLost(f"port {port} for Horovod cannot be had: {error}") from error
+
+
+def start(listening: socket.socket) -> None:
     """Start the server beside this process; it ends with it."""
-    words = [str(os.getpid()), host, str(port)]
+    words = [str(os.getpid()), str(listening.fileno())]
     # Not waited for: its end is ours.
     subprocess.Popen(
         [sys.executable, "-P", "-m", "quintile_trainer.rendezvous", *words],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
+        pass_fds=[listening.fileno()],
     )
+    listening.close()
 
 
 def await_ready(host: str, port: int) -> None:
-    """Return when the server answers.
+    """Return when somebody listens.
 
     Raises:
-        PeerLost: It does not in time: rank 0 has ended, or another program has the port.
+        PeerLost: Nobody does in time: rank 0 has ended.
     """
     deadline = time.monotonic() + PATIENCE_S
-    while True:
-        try:
-            socket.create_connection((host, port), timeout=PATIENCE_S).close()
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise failures.PeerLost(
-                    f"Horovod's rendezvous at {host}:{port} does not answer: {error}"
-                ) from error
-            time.sleep(PAUSE_S)
-            continue
-        return
+    while not _is_heard(host, port):
+        if time.monotonic() > deadline:
+            raise failures.PeerLost(f"Horovod's rendezvous at {host}:{port} does not answer")
+        time.sleep(PAUSE_S)
+
+
+def _is_heard(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=PATIENCE_S) as connection:
+            # Where nobody listens, a caller may be given the very port that it calls.
+            return bool(connection.getsockname() != connection.getpeername())
+    except OSError:
+        return False
 
 
 def main() -> None:
     """Serve."""
-    parent, host, port = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+    parent, number = int(sys.argv[1]), int(sys.argv[2])
     parent_death.arm(parent)
     http_server = importlib.import_module("horovod.runner.http.http_server")
-    server = http_server.RendezvousHTTPServer(
-        (host, port), http_server.RendezvousHandler, verbose=0
-    )
+    handler = http_server.RendezvousHandler
+    server = http_server.RendezvousHTTPServer(("127.0.0.1", 0), handler, verbose=0)
+    server.socket.close()
+    server.socket = socket.socket(fileno=number)
     # Scopes need no sizes: they live as long as the generation.
     server.serve_forever()
 

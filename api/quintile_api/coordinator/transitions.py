@@ -152,6 +152,7 @@ def settle_late(session: orm.Session, row: tables.Generation, message: messages.
     row.failure = {
         **known,
         "rank": message.rank,
+        "role": message.role,
         "exit_code": message.exit_code,
         "reason": message.reason,
         "first_error": message.first_error,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
-from collections.abc import Iterator
-from typing import Any
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
 import pytest
 
-from quintile.sdk import Estimator, Experiment, HParams, RunConfig
-from quintile.testing import instances
+from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
+from quintile.testing import agents, instances
 
 pytestmark = pytest.mark.torch
 LIMIT_S = 400
@@ -50,11 +53,12 @@ my_model_fn.__module__ = input_fn.__module__ = "__main__"
 
 
 @pytest.fixture
-def server(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[instances.Instance]:
+def server(tmp_path: pathlib.Path) -> Iterator[instances.Instance]:
     with instances.Instance(tmp_path / "home") as running:
-        monkeypatch.setenv("QUINTILE_URL", running.url)
-        monkeypatch.setenv("QUINTILE_TOKEN", running.token)
+        session = blocking.connect(url=running.url, token=running.token)
         yield running
+        session.close()
+        blocking.forget()
 
 
 @pytest.mark.timeout(LIMIT_S)
@@ -89,3 +93,49 @@ def test_five_servers_and_twenty_workers() -> None:
     assert (told["servers"], len(told["server_bytes"])) == (5, 5)
     assert told["imbalance"] <= 1.02
     assert told["pushes"] == [60] * 20
+
+
+@pytest.mark.timeout(LIMIT_S)
+@pytest.mark.parametrize("consistency", ["sync", "async"])
+def test_killed_servers_are_survived(
+    server: instances.Instance, consistency: Literal["sync", "async"]
+) -> None:
+    """First the rank of a server (in place), then the agent of one (another attempt)."""
+    exper = Experiment.run(
+        experiment_name="killed",
+        description="2 x 2",
+        estimator=Estimator.NewClassificationEstimator(model_fn=my_model_fn),
+        hyper_parameters=HParams(iterations=6000, batch_size=10),
+        run_config=RunConfig(
+            no_of_ps=2,
+            no_of_workers=2,
+            summary_save_frequency=100,
+            checkpoint_frequency_in_steps=100,
+            consistency=consistency,
+        ),
+        input_function=input_fn,
+    )
+    job = exper.get_single_job()
+    wait_for("the first checkpoint", lambda: job.status().checkpoint)
+    [agent] = server.agents(f"{job.name}-a1-ps-1")
+    [rank] = agents.children(agent)
+    os.kill(rank, signal.SIGKILL)
+    wait_for("the second generation", lambda: job.status().generation == 2)
+    before = job.progress().step
+    wait_for("more steps", lambda: job.progress().step > before + 100)
+    assert server.kill_agents(f"{job.name}-a1-ps-0") == 1
+    job.wait_until_finish(LIMIT_S)
+    status, report = job.status(), job.report()
+    assert (status.phase, status.mode, status.progress.step) == ("Succeeded", "ps", 6000)
+    assert (status.attempt, status.restarts) == (2, 1)
+    assert report["evaluation"]["metrics"]["accuracy"] >= 0.85
+    starts = [line for line in job.logs() if "starts at step" in line]
+    assert len(starts) >= 2
+
+
+def wait_for(what: str, found: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + LIMIT_S / 4
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+    return value

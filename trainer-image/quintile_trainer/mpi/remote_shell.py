@@ -63,6 +63,10 @@ def _connect(address: tuple[str, int]) -> socket.socket:
                 raise
             time.sleep(PAUSE_S)
             continue
+        if connection.getsockname() == connection.getpeername():
+            # Where nobody listens, a caller may be given the very port that it calls.
+            connection.close()
+            continue
         connection.settimeout(None)
         return connection
 
