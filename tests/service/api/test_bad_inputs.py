@@ -97,13 +97,13 @@ ROWS: dict[str, tuple[str, str, Any, int, str, str]] = {
         "spec",
         "hparams holds lr more than once",
     ),
-    "parameter servers": (
+    "elastic run": (
         "POST",
         E,
-        spec(run={"ps": {"replicas": 5}}),
+        spec(run={"workers": {"replicas": 2, "min": 1}}),
         422,
-        "spec.run.mode",
-        "ps is not in this release",
+        "spec.run.workers.min",
+        "elastic run, which is not in this release",
     ),
     "bundle digest too short": (
         "POST",
