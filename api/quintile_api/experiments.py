@@ -12,6 +12,7 @@ from quintile.adapters import problem_json
 from quintile.core import errors, experiment, meta, names, plan, search
 from quintile.core.meta import Message
 from quintile_api import access, context, eventlog, idempotency, paging
+from quintile_api.data import usage
 
 router = fastapi.APIRouter(prefix="/projects/{project}", tags=["experiments"])
 MANAGER = "api"
@@ -54,6 +55,9 @@ def create(
     wanted = parse(body, project)
     plan.check(wanted.spec)
     _check_bundle(ctx, wanted.spec.estimator)
+    if wanted.spec.dataset is not None:
+        with ctx.database.read() as session:
+            usage.check_reference(session, project, wanted.spec.dataset)
 
     def work() -> tuple[int, pydantic.BaseModel]:
         document = wanted.document()

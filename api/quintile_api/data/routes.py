@@ -21,6 +21,7 @@ from quintile_api.data import (
     splits,
     tables,
     uploads,
+    usage,
     versions,
 )
 
@@ -113,7 +114,11 @@ def get_dataset(
 def delete_dataset(
     _caller: access.Manager, ctx: context.Current, parts: service.Parts, project: str, name: str
 ) -> None:
-    """Delete a dataset with all its versions; bytes are deleted in the background."""
+    """Delete a dataset with all its versions; bytes are deleted in the background.
+
+    Conflict while a labeling job or an experiment that has not ended works with it.
+    """
+    usage.check_unused(ctx.resources, project, name)
     with ctx.database.write() as session:
         repository.delete_dataset(session, project, name, now_s=ctx.clock.now())
     parts.worker.wake()
