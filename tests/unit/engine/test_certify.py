@@ -194,6 +194,19 @@ def test_verify_names_what_was_changed(change: dict[str, Any], named: str) -> No
     assert problems[0].startswith(f"{named} is {change[named]}; the scores give")
 
 
+@pytest.mark.parametrize("left", [0, 9, 50, 395])
+def test_settled_certificates_verify_whatever_stays_uncovered(left: int) -> None:
+    wrong = [False] * 100
+    wrong[60] = wrong[61] = wrong[62] = True
+    scores = table(wrong)
+    partial = certify.certify(scores, certify.Target(error=0.05)).certificate
+    assert partial.outcome == "CertifiedPartial"
+    settled = certify.settle(partial, uncovered_left=left)
+    assert certify.verify(settled, scores) == ()
+    smaller = replace(settled, certified_error=settled.certified_error * 0.97)
+    assert "certified_error" in "".join(certify.verify(smaller, scores))
+
+
 def test_verify_sees_other_scores() -> None:
     scores = table([False] * 100)
     found = certify.certify(scores, certify.Target(error=0.05)).certificate
