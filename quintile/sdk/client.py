@@ -9,6 +9,7 @@ when it does not answer for as long as the ``patience`` lasts.
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Final, Self
 from urllib import parse
@@ -27,6 +28,7 @@ from quintile.sdk import (
 )
 
 TIMEOUT: Final = httpx.Timeout(60.0, connect=5.0)
+_TOKEN: Final = re.compile(r"[!-~]+")
 _LOOPBACK: Final = ("localhost", "127.0.0.1", "::1")
 
 
@@ -59,7 +61,7 @@ class AsyncClient:
         host = _host_of(base_url)
         headers = {"User-Agent": "quintile-sdk"}
         if token:
-            headers["Authorization"] = f"Bearer {token}"
+            headers["Authorization"] = f"Bearer {_checked(token)}"
         inner = httpx.AsyncClient(
             base_url=base_url.rstrip("/"),
             headers=headers,
@@ -119,11 +121,29 @@ class AsyncClient:
 
 
 def _host_of(base_url: str) -> str:
-    parsed = parse.urlsplit(base_url)
-    if parsed.scheme not in ("http", "https") or not parsed.hostname:
-        raise errors.InvalidSpec(
-            f"The address {base_url!r} is not one of a server.",
-            hint="Use an address as http://localhost:8420.",
-            field="QUINTILE_URL",
-        )
+    try:
+        parsed = parse.urlsplit(base_url)
+        port = parsed.port
+    except ValueError:
+        raise _no_address(base_url) from None
+    if parsed.scheme not in ("http", "https") or not parsed.hostname or port == 0:
+        raise _no_address(base_url)
     return parsed.hostname
+
+
+def _no_address(base_url: str) -> errors.InvalidSpec:
+    return errors.InvalidSpec(
+        f"The address {base_url!r} is not one of a server.",
+        hint="Use an address as http://localhost:8420.",
+        field="QUINTILE_URL",
+    )
+
+
+def _checked(token: str) -> str:
+    if not _TOKEN.fullmatch(token):
+        raise errors.InvalidSpec(
+            "The token holds spaces or characters that no token has.",
+            hint="Copy it again, whole and alone, into QUINTILE_TOKEN.",
+            field="QUINTILE_TOKEN",
+        )
+    return token

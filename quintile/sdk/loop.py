@@ -21,6 +21,7 @@ class BackgroundLoop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._pid = 0
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -47,8 +48,10 @@ class BackgroundLoop:
         """End the thread; a later call starts a new one."""
         with self._lock:
             loop, self._loop = self._loop, None
-        if loop is not None and self._pid == os.getpid():
+            thread, self._thread = self._thread, None
+        if loop is not None and thread is not None and self._pid == os.getpid():
             loop.call_soon_threadsafe(loop.stop)
+            thread.join(CLOSE_S)
 
     def _close(self, items: AsyncIterator[Any]) -> None:
         """Let an abandoned iterator release its connection; a loop that is gone cannot wait."""
@@ -63,10 +66,10 @@ class BackgroundLoop:
         with self._lock:
             if self._loop is None or self._pid != os.getpid():
                 self._loop, self._pid = asyncio.new_event_loop(), os.getpid()
-                thread = threading.Thread(
+                self._thread = threading.Thread(
                     target=_serve, args=(self._loop,), name="quintile-sdk", daemon=True
                 )
-                thread.start()
+                self._thread.start()
             return self._loop
 
 
@@ -74,8 +77,18 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
     asyncio.set_event_loop(loop)
     try:
         loop.run_forever()
+        loop.run_until_complete(_end_all())
     finally:
         loop.close()
+
+
+async def _end_all() -> None:
+    """Cancel what still runs and close what was read half, as ``asyncio.run`` does at its end."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await asyncio.get_running_loop().shutdown_asyncgens()
 
 
 async def _next(items: AsyncIterator[T]) -> T | object:

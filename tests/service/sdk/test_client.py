@@ -53,9 +53,17 @@ class TestErrors:
         with pytest.raises(errors.Unavailable, match="does not answer"):
             run_async(ask())
 
-    def test_an_address_that_is_none(self) -> None:
+    @pytest.mark.parametrize(
+        "address", ["localhost:8420", "http://:8420", "http://[::1", "http://localhost:99999"]
+    )
+    def test_an_address_that_is_none(self, address: str) -> None:
         with pytest.raises(errors.InvalidSpec, match="not one of a server"):
-            AsyncClient("localhost:8420")
+            AsyncClient(address)
+
+    @pytest.mark.parametrize("token", ["qt_ä", "qt_a\nb", "qt_a b"])
+    def test_a_token_that_is_none(self, token: str) -> None:
+        with pytest.raises(errors.InvalidSpec, match="characters that no token has"):
+            AsyncClient("http://localhost:8420", token=token)
 
 
 class TestRepeats:
