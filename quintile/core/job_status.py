@@ -180,7 +180,7 @@ def _failed_round(
         status = experiment.Experiment.model_validate(document).status
     if status is not None and status.phase in ("Failed", "Stopped"):
         message = (
-            f"experiment {name} {status.phase.lower()}: {status.message}. "
+            f"experiment {name} {status.phase.lower()}: {status.message.rstrip('.')}. "
             "Labels are safe; delete that experiment to compute the round again."
         )
         return conditions.condition(

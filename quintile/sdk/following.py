@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
-from quintile.core import errors, experiment, labeling_job
+from quintile.core import conditions, errors, experiment, labeling_job
 from quintile.sdk import waiting
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def refuse_failure(resource: experiment.Trial | experiment.Experiment) -> None:
     told = status.message or (f"rank {last.rank}: {last.message}" if last is not None else "")
     name = resource.metadata.name
     raise errors.RunFailed(
-        f"{resource.kind} {name} failed ({status.reason}): {told or 'no reason was given'}.",
+        f"{resource.kind} {name} failed ({status.reason}): "
+        f"{told.rstrip('.') or 'no reason was given'}.",
         hint="Read its log for the whole story: job.logs(), or `quintile experiment logs NAME`.",
         reason=status.reason,
     )
@@ -139,24 +140,42 @@ async def labeling_end(
     """Return a labeling job once it has ended.
 
     Raises:
-        RunFailed: It failed.
+        RunFailed: It failed, or a round of it did, which people have to look at.
         TimeoutError: It took longer than ``timeout_s``.
     """
     found = await waiting.until(
         load,
-        lambda job: job.status is not None and job.status.phase in ("Succeeded", "Failed"),
+        lambda job: job.status is not None and (is_stuck(job) or job.status.phase == "Succeeded"),
         what=f"Labeling job {name}",
         timeout_s=timeout_s,
         on_poll=on_poll,
     )
-    assert found.status is not None
-    if found.status.phase == "Failed":
-        raise errors.RunFailed(
-            f"Labeling job {name} failed: {found.status.reason}. {found.status.message}",
-            hint="Its answers are safe; see `quintile label status NAME`.",
-            reason=found.status.reason,
-        )
+    refuse_stuck(found)
     return found
+
+
+def is_stuck(job: labeling_job.LabelingJob) -> bool:
+    """Return whether a labeling job failed, or waits until people look at a round that failed."""
+    status = job.status
+    if status is None:
+        return False
+    return status.phase == "Failed" or conditions.is_true(status.conditions, "RoundFailed")
+
+
+def refuse_stuck(job: labeling_job.LabelingJob) -> None:
+    """Check that a labeling job goes on by itself.
+
+    Raises:
+        RunFailed: It does not.
+    """
+    if job.status is None or not is_stuck(job):
+        return
+    what = "failed" if job.status.phase == "Failed" else "cannot go on"
+    raise errors.RunFailed(
+        f"Labeling job {job.metadata.name} {what} ({job.status.reason}): {job.status.message}",
+        hint=f"Its answers are safe; see `quintile label status {job.metadata.name}`.",
+        reason=job.status.reason,
+    )
 
 
 def _phase(

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from quintile.core import errors, tasks
+from quintile.sdk import following
 
 if TYPE_CHECKING:
     from quintile.sdk.client import AsyncClient
@@ -89,7 +90,10 @@ def read_truth(path: Path) -> dict[str, str]:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidSpec(
-            f"The table of true labels {str(path)!r} cannot be read: {error}.", field="truth"
+            f"The table of true labels {str(path)!r} cannot be read: "
+            f"{getattr(error, 'strerror', None) or error}.",
+            hint="Give a CSV file in UTF-8 with the columns name,label.",
+            field="truth",
         ) from error
     reader = csv.DictReader(io.StringIO(text))
     columns = [name.strip() for name in reader.fieldnames or ()]
@@ -256,11 +260,7 @@ class _Worker:
 
     async def _check_job(self) -> None:
         job = await self._steadily(lambda: self._client.labeling.get(*self._place))
-        if job.status is not None and job.status.phase == "Failed":
-            raise errors.RunFailed(
-                f"Labeling job {self._place[1]!r} failed: {job.status.message}",
-                reason=job.status.reason,
-            )
+        following.refuse_stuck(job)
 
     async def _steadily(self, call: Callable[[], Awaitable[T]]) -> T:
         """Return the result of a call that may be repeated, however often the server restarts."""
