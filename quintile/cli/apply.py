@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from quintile.cli.options import ProjectOption
 
 app = typer.Typer()
+FILE_HINT: Final = "Give a YAML or JSON file of an Experiment or a LabelingJob."
 
 
 @app.command()
@@ -47,11 +48,13 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8")
         found = [one for one in yaml.safe_load_all(text) if one is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        words = " ".join(str(error).split())
-        raise errors.InvalidSpec(f"{path} cannot be read: {words}.", field="filename") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        words = " ".join(str(getattr(error, "strerror", None) or error).split())
+        raise errors.InvalidSpec(
+            f"{path} cannot be read: {words}.", hint=FILE_HINT, field="filename"
+        ) from error
     if not found:
-        raise errors.InvalidSpec(f"{path} holds no document.", field="filename")
+        raise errors.InvalidSpec(f"{path} holds no document.", hint=FILE_HINT, field="filename")
     for number, document in enumerate(found, 1):
         applying.check_head(document, where=f"{path}, document {number}")
         yield document

@@ -9,6 +9,7 @@ from quintile.sdk import checking
 from quintile.sdk.client import AsyncClient
 
 KINDS = ("Experiment", "LabelingJob")
+HEAD_HINT = "Begin it with kind, metadata: {name: ...} and spec."
 _CHANGEABLE = ("budget", "labels")
 
 
@@ -19,18 +20,25 @@ def check_head(document: Any, *, where: str) -> None:
         InvalidSpec: It is no mapping, of another kind, or has no name.
     """
     if not isinstance(document, dict):
-        raise errors.InvalidSpec(f"{where} is a {type(document).__name__}, expected a mapping.")
+        raise errors.InvalidSpec(
+            f"{where} is a {type(document).__name__}, expected a mapping.", hint=HEAD_HINT
+        )
     kind = document.get("kind")
     if kind not in KINDS:
         raise errors.InvalidSpec(
-            f"{where} is of kind {kind!r}; expected {' or '.join(KINDS)}.", field="kind"
+            f"{where} is of kind {kind!r}; expected {' or '.join(KINDS)}.",
+            hint=HEAD_HINT,
+            field="kind",
         )
     metadata = document.get("metadata")
     if not isinstance(metadata, dict) or not metadata.get("name"):
-        raise errors.InvalidSpec(f"{where} has no metadata.name.", field="metadata.name")
+        raise errors.InvalidSpec(
+            f"{where} has no metadata.name.", hint=HEAD_HINT, field="metadata.name"
+        )
     if document.get("apiVersion", meta.API_VERSION) != meta.API_VERSION:
         raise errors.InvalidSpec(
             f"{where} has apiVersion {document['apiVersion']!r}; expected {meta.API_VERSION}.",
+            hint="Use the release of Quintile that the document was written for.",
             field="apiVersion",
         )
 

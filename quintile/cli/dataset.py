@@ -73,10 +73,9 @@ def import_(
     wanted = importing.plan(source, labels_from=labels.value, classes=named, images=images)
     with connecting.session(project) as session:
         client, place = session.client, session.project
-        session.run(importing.ensure_dataset(client, place, name))
         with progress.Progress(f"import {source.name}") as shown:
             report = session.run(
-                importing.run(
+                importing.into(
                     client,
                     place,
                     name,

@@ -28,6 +28,8 @@ def code_of(error: BaseException) -> int:
         return TIMED_OUT
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED
+    if isinstance(error, OSError):
+        return errors.InvalidSpec.exit_code
     return errors.QuintileError.exit_code
 
 
@@ -40,6 +42,12 @@ def lines_of(error: BaseException) -> list[str]:
         return [f"error: {text}", "hint: It goes on; wait longer with --timeout, or look again."]
     if isinstance(error, KeyboardInterrupt):
         return ["interrupted"]
+    if isinstance(error, OSError):
+        place = f"{error.filename}: " if error.filename is not None else ""
+        return [
+            f"error: {place}{error.strerror or error}",
+            "hint: Check the path, its permissions and the room on its disk.",
+        ]
     return [
         f"error: {type(error).__name__}: {error}",
         "hint: This is a mistake in Quintile; run it with --debug and report what it says.",

@@ -121,14 +121,22 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     """Return ``NAME=VALUE`` texts by name.
 
     Raises:
-        InvalidSpec: One is not of that form.
+        InvalidSpec: One is not of that form, or a name comes twice.
     """
-    found = {}
+    found: dict[str, str] = {}
     for text in given or ():
         name, equals, value = text.partition("=")
         if not equals or not name.strip():
             raise errors.InvalidSpec(
-                f"{option} got {text!r}; expected NAME=VALUE.", field=option.lstrip("-")
+                f"{option} got {text!r}; expected NAME=VALUE.",
+                hint=f"Repeat {option} for several.",
+                field=option.lstrip("-"),
+            )
+        if name.strip() in found:
+            raise errors.InvalidSpec(
+                f"{option} names {name.strip()!r} more than once.",
+                hint="Give every name once.",
+                field=option.lstrip("-"),
             )
         found[name.strip()] = value
     return found

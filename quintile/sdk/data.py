@@ -290,7 +290,8 @@ def truth_text(given: str | SourcePath) -> str:
         return Path(given).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidSpec(
-            f"The table of true labels {str(given)!r} cannot be read: {error}.",
+            f"The table of true labels {str(given)!r} cannot be read: "
+            f"{getattr(error, 'strerror', None) or error}.",
             hint="Give a CSV file with the columns name,label.",
             field="truth",
         ) from error

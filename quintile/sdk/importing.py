@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,7 +72,11 @@ def _opened(path: Path, images: Path | None) -> tuple[sources.Source, Kind, str]
     if path.is_dir():
         return sources.folder(path), "zip", ""
     if not path.is_file():
-        raise errors.InvalidSpec(f"There is no file or folder {str(path)!r}.", field="source")
+        raise errors.InvalidSpec(
+            f"There is no file or folder {str(path)!r}.",
+            hint="Give a folder of images, or a .zip, .csv, .npz or .npy file.",
+            field="source",
+        )
     suffix = path.suffix.lower()
     if suffix == ".csv":
         manifest = _read_text(path)
@@ -131,12 +136,43 @@ async def ensure_dataset(
     Raises:
         InvalidSpec: The name cannot be one of a dataset.
     """
+    view, _made = await _ensure(client, project, name, description)
+    return view
+
+
+async def into(
+    client: clients.AsyncClient,
+    project: str,
+    name: str,
+    wanted: Plan,
+    *,
+    on_progress: OnProgress | None = None,
+) -> datasets.ImportView:
+    """Import into a dataset that is made when it is not there; a failure leaves none behind.
+
+    Raises:
+        InvalidSpec: Nothing could be imported; says why.
+    """
+    _view, made = await _ensure(client, project, name, "")
+    try:
+        return await run(client, project, name, wanted, on_progress=on_progress)
+    except errors.QuintileError:
+        if made:
+            with contextlib.suppress(errors.QuintileError):
+                await client.datasets.delete(project, name)
+        raise
+
+
+async def _ensure(
+    client: clients.AsyncClient, project: str, name: str, description: str
+) -> tuple[datasets.DatasetView, bool]:
+    """Return the dataset, and whether it was made here."""
     body = {"name": name, "description": description}
     wanted = checking.parse(datasets.DatasetCreate, body, what="The dataset")
     try:
-        return await client.datasets.get(project, wanted.name)
+        return await client.datasets.get(project, wanted.name), False
     except errors.NotFound:
-        return await client.datasets.create(project, wanted)
+        return await client.datasets.create(project, wanted), True
 
 
 async def _send(
@@ -179,5 +215,7 @@ def _read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise errors.InvalidSpec(
-            f"{path} cannot be read as UTF-8 text: {error}.", field="manifest"
+            f"{path} cannot be read as UTF-8 text: {error}.",
+            hint="Save the table as UTF-8, with the columns file,label.",
+            field="manifest",
         ) from error

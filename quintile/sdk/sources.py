@@ -13,19 +13,20 @@ import io
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
 
 from quintile.core import errors
 
 READ_BYTES: Final = 1024 * 1024
+_DELIMITERS: Final = (",", ";", "\t")
 _EPOCH: Final = (1980, 1, 1, 0, 0, 0)
 _FILE_MODE: Final = 0o100644 << 16
 
 
 class Source(Protocol):
-    """Bytes to send."""
+    """Bytes to send; as text it is what a message calls it."""
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes in chunks of any size, from the start."""
@@ -46,6 +47,9 @@ class FileSource:
 
     path: Path
 
+    def __str__(self) -> str:
+        return f"The file {str(self.path)!r}"
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the file."""
         with self.path.open("rb") as file:
@@ -57,7 +61,10 @@ class FileSource:
 class MemorySource:
     """Bytes in memory."""
 
-    data: bytes
+    data: bytes = field(repr=False)
+
+    def __str__(self) -> str:
+        return "What is sent"
 
     def chunks(self) -> Iterator[bytes]:
         """Yield the bytes."""
@@ -71,12 +78,15 @@ class FolderSource:
     folder: Path
     names: tuple[str, ...]
 
+    def __str__(self) -> str:
+        return f"The folder {str(self.folder)!r}"
+
     def chunks(self) -> Iterator[bytes]:
         """Yield the zip."""
         sink = _Sink()
         with zipfile.ZipFile(sink, "w", zipfile.ZIP_STORED) as archive:
             for name in self.names:
-                info = zipfile.ZipInfo(name, date_time=_EPOCH)
+                info = zipfile.ZipInfo(_sendable(name), date_time=_EPOCH)
                 info.external_attr = _FILE_MODE
                 info.file_size = (self.folder / name).stat().st_size
                 with archive.open(info, "w") as member, (self.folder / name).open("rb") as file:
@@ -85,6 +95,11 @@ class FolderSource:
                         yield sink.take()
             yield sink.take()
         yield sink.take()
+
+
+def _sendable(name: str) -> str:
+    """Return a name as text; what is none gets backslashes, for which the server leaves it out."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 class _Sink(io.RawIOBase):
@@ -119,10 +134,16 @@ def measure(source: Source) -> Measured:
             size_bytes += len(data)
     except OSError as error:
         raise errors.InvalidSpec(
-            f"{error.filename or source} cannot be read: {error.strerror}.", field="source"
+            f"{error.filename or source} cannot be read: {error.strerror}.",
+            hint="Make it readable, or take it out of what is sent.",
+            field="source",
         ) from error
     if size_bytes == 0:
-        raise errors.InvalidSpec(f"{source} is empty.", field="source")
+        raise errors.InvalidSpec(
+            f"{source} is empty.",
+            hint="Give a folder of images, or a .zip, .csv, .npz or .npy file.",
+            field="source",
+        )
     return Measured(size_bytes, digest.hexdigest())
 
 
@@ -179,20 +200,31 @@ def listed(path: Path, names: Iterable[str]) -> FolderSource:
 
 
 def names_of_csv(text: str) -> tuple[str, ...]:
-    """Return the column ``file`` of a CSV manifest.
+    """Return the column ``file`` of a CSV manifest, as the server will read it.
 
     Raises:
-        InvalidSpec: There is no such column.
+        InvalidSpec: There is no such column, or it is no table.
     """
-    reader = csv.DictReader(io.StringIO(text))
-    if "file" not in [name.strip() for name in reader.fieldnames or ()]:
+    head = text.splitlines()[0] if text else ""
+    reader = csv.reader(io.StringIO(text), delimiter=max(_DELIMITERS, key=head.count))
+    try:
+        rows = list(reader)
+    except csv.Error as error:
+        raise errors.InvalidSpec(
+            f"The table cannot be read at line {reader.line_num}: {error}.",
+            hint="Close every quote, and keep every cell below 100 kB.",
+            field="manifest",
+        ) from error
+    columns = [cell.strip().lower() for cell in rows[0]] if rows else []
+    if "file" not in columns:
         raise errors.InvalidSpec(
             "The table has no column 'file'.",
             hint="Begin it with a header row: file,label",
             field="manifest",
         )
-    reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-    return tuple(row["file"].strip() for row in reader if row["file"])
+    at = columns.index("file")
+    found = (row[at].strip() for row in rows[1:] if len(row) > at)
+    return tuple(name for name in found if name)
 
 
 def arrays(given: Mapping[str, Any]) -> MemorySource:

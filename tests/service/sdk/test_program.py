@@ -166,3 +166,24 @@ def test_a_process_of_its_own(world: Any) -> None:
     )
     assert (found.returncode, found.stdout) == (3, "")
     assert found.stderr.startswith("error: ")
+
+
+@pytest.mark.parametrize("name", ["..", ".", ""])
+def test_names_that_would_lead_elsewhere(world: Any, name: str) -> None:
+    for command in (("experiment", "delete"), ("dataset", "get"), ("token", "revoke")):
+        found = world.quintile(*command, name)
+        assert (found.returncode, found.stderr.splitlines()[0]) == (
+            2,
+            f"error: {name!r} is no name.",
+        )
+
+
+def test_an_import_that_fails_leaves_no_dataset(world: Any, tmp_path: pathlib.Path) -> None:
+    (tmp_path / "a.zip").write_bytes(b"no archive")
+    found = world.quintile("dataset", "import", "shades", str(tmp_path / "a.zip"))
+    assert found.returncode == 2
+    assert "Nothing was imported into 'shades'" in found.stderr
+    assert world.quintile("dataset", "list", "-o", "name").stdout == ""
+    assert world.quintile("dataset", "create", "shades").returncode == 0
+    assert world.quintile("dataset", "import", "shades", str(tmp_path / "a.zip")).returncode == 2
+    assert world.quintile("dataset", "list", "-o", "name").stdout == "shades\n"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import zipfile
 from pathlib import Path
 
@@ -66,6 +67,14 @@ def test_pieces_are_the_source_after_what_is_skipped(
     assert all(found)
 
 
+def test_what_is_no_text_is_sent_under_a_name_that_the_server_leaves_out(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"a")
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/b\xff.png")).write_bytes(b"b")
+    data = whole(sources.folder(tmp_path))
+    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+        assert archive.namelist() == ["a.png", "b\\udcff.png"]
+
+
 class TestTables:
     def test_only_files_inside_are_sent(self, images: Path) -> None:
         found = sources.listed(images, ["b.png", "../secret.png", "/etc/passwd", "missing.png"])
@@ -77,6 +86,17 @@ class TestTables:
 
     def test_names(self) -> None:
         assert sources.names_of_csv("file, label\n a.png ,x\n,y\nb.png,\n") == ("a.png", "b.png")
+
+    @pytest.mark.parametrize(
+        "text", ["\ufefffile,label\na.png,x\n", "File;Label\na.png;x\n", "label\tFILE\nx\ta.png\n"]
+    )
+    def test_names_as_spreadsheets_write_them(self, text: str) -> None:
+        assert sources.names_of_csv(text.removeprefix("\ufeff")) == ("a.png",)
+
+    def test_a_cell_without_end(self) -> None:
+        with pytest.raises(errors.InvalidSpec, match="cannot be read at line 2") as caught:
+            sources.names_of_csv(f"file,label\na.png,{'x' * 200_000}\n")
+        assert caught.value.hint
 
     @pytest.mark.parametrize("text", ["", "name,label\na,b\n"])
     def test_no_column_of_files(self, text: str) -> None:
