@@ -122,6 +122,7 @@ class Desk:
         self.failures: list[errors.QuintileError] = []
         self.late: list[errors.QuintileError] = []
         self.phase = "Labeling"
+        self.conditions: list[meta.Condition] = []
         self.labeling = self
 
     async def get(self, _project: str, name: str) -> labeling_job.LabelingJob:
@@ -130,7 +131,11 @@ class Desk:
             spec=labeling_job.LabelingJobSpec(
                 dataset=labeling_job.Source(name="pets", version=1), labels=list(CLASSES)
             ),
-            status=labeling_job.LabelingJobStatus(phase=self.phase),  # type: ignore[arg-type]
+            status=labeling_job.LabelingJobStatus(
+                phase=self.phase,  # type: ignore[arg-type]
+                conditions=self.conditions,
+                message="experiment pets-r1 failed: no memory. Labels are safe.",
+            ),
         )
 
     async def next_tasks(
@@ -232,6 +237,13 @@ class TestLoop:
         desk = Desk(0)
         desk.leased, desk.phase = {"of somebody else": 0}, "Failed"
         with pytest.raises(errors.RunFailed):
+            run(desk, annotator())
+
+    def test_a_round_that_failed_ends_the_waiting(self) -> None:
+        desk = Desk(0)
+        desk.leased = {"of somebody else": 0}
+        desk.conditions = [meta.Condition(type="RoundFailed", status="True")]
+        with pytest.raises(errors.RunFailed, match="pets cannot go on .*experiment pets-r1 failed"):
             run(desk, annotator())
 
     def test_slow_answers_go_one_by_one(self) -> None:
