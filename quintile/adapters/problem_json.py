@@ -17,7 +17,7 @@ from fastapi import exceptions as fastapi_exceptions
 from fastapi import responses
 from starlette import exceptions as starlette_exceptions
 
-from quintile.core import errors
+from quintile.core import errors, patterns
 
 MEDIA_TYPE: Final = "application/problem+json"
 TYPE_PREFIX: Final = "https://quintile.dev/problems/"
@@ -177,6 +177,8 @@ def _sentence(entry: Mapping[str, Any]) -> str:
         return "this field is not known"
     if entry["type"] == "missing":
         return "this field is missing"
+    if entry["type"] == "string_pattern_mismatch":
+        text = patterns.words(entry["ctx"]["pattern"])
     given = entry.get("input")
     if isinstance(given, str | int | float | bool) and not isinstance(given, bytes):
         shown = repr(given) if len(repr(given)) <= 80 else repr(given)[:79] + "…"

@@ -11,6 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from quintile.core import patterns
 from quintile.core.meta import (
     API_VERSION,
     Condition,
@@ -22,7 +23,7 @@ from quintile.core.meta import (
     Wire,
 )
 
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=patterns.SHA256)]
 Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
 Consistency = Literal["sync", "ssp", "async"]
 TrialPhase = Literal[
@@ -42,7 +43,7 @@ class Parameter(Wire):
 class EnvVar(Wire):
     """One environment variable for the ranks."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,127}$")]
+    name: Annotated[str, StringConstraints(pattern=patterns.VARIABLE)]
     value: Text
 
 

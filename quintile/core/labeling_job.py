@@ -12,6 +12,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
+from quintile.core import patterns
 from quintile.core.meta import (
     API_VERSION,
     Condition,
@@ -23,8 +24,10 @@ from quintile.core.meta import (
     Wire,
 )
 
-Share = Annotated[str, StringConstraints(pattern=r"^(\d+(\.\d+)?%|\d+)$", max_length=16)]
+Share = Annotated[str, StringConstraints(pattern=patterns.SHARE, max_length=16)]
 """A count of items (``20``) or a share of the pool (``5%``)."""
+
+ShareAboveZero = Annotated[str, StringConstraints(pattern=patterns.SHARE_ABOVE_ZERO, max_length=16)]
 
 StrategyName = Literal[
     "auto", "random", "maxherding", "uherding", "margin", "entropy", "typiclust", "coreset", "badge"
@@ -68,7 +71,9 @@ class Target(Wire):
         if not 0 < float(self.error) < 0.5:
             raise ValueError(f"error is {self.error}; expected between 0 and 0.5, as 0.02")
         if not 0.5 <= float(self.confidence) < 1:
-            raise ValueError(f"confidence is {self.confidence}; expected 0.5 to 1, as 0.95")
+            raise ValueError(
+                f"confidence is {self.confidence}; expected 0.5 or more and below 1, as 0.95"
+            )
         return self
 
 
@@ -76,7 +81,7 @@ class Strategy(Wire):
     """How items are chosen: name, items per round, whether people work while a round trains."""
 
     name: StrategyName = "auto"
-    batch: Share = "5%"
+    batch: ShareAboveZero = "5%"
     lookahead: Annotated[int, Field(ge=0, le=1)] = 1
 
 

@@ -15,18 +15,20 @@ from typing import Annotated, Any, Final, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
 
+from quintile.core import patterns
+
 GROUP = "quintile.dev"
 API_VERSION: Final = "quintile.dev/v1alpha1"
 
 Document = dict[str, Any]
 """A resource as raw JSON, as the ResourceStore keeps it."""
 
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, StringConstraints(pattern=patterns.NAME)]
 """RFC 1035 label."""
 
 Short = Annotated[str, StringConstraints(max_length=256)]
 Text = Annotated[str, StringConstraints(max_length=1024)]
-Decimal = Annotated[str, StringConstraints(pattern=r"^-?\d+(\.\d+)?([eE]-?\d+)?$", max_length=32)]
+Decimal = Annotated[str, StringConstraints(pattern=patterns.DECIMAL, max_length=32)]
 """A number written as text, so that no JSON parser rounds it."""
 
 

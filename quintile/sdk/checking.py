@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TypeVar
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import pydantic
 
-from quintile.core import errors
+from quintile.core import errors, patterns
 
 ModelT = TypeVar("ModelT", bound=pydantic.BaseModel)
 
@@ -31,7 +32,7 @@ def parse(kind: type[ModelT], value: object, *, what: str, at: str = "") -> Mode
         place = _path([at, *first["loc"]] if at else first["loc"])
         more = f" ({len(found) - 1} more)" if len(found) > 1 else ""
         raise errors.InvalidSpec(
-            f"{what} is invalid: {place}: {_sentence(first['type'], first['msg'])}{more}.",
+            f"{what} is invalid: {place}: {_sentence(first)}{more}.",
             hint="Correct the value and send it again.",
             field=place,
         ) from error
@@ -44,9 +45,12 @@ def _path(parts: object) -> str:
     return text
 
 
-def _sentence(kind: str, message: str) -> str:
+def _sentence(entry: Mapping[str, Any]) -> str:
+    kind = entry["type"]
     if kind == "extra_forbidden":
         return "this field is not known"
     if kind == "missing":
         return "this field is missing"
-    return message.removeprefix("Value error, ")
+    if kind == "string_pattern_mismatch":
+        return f"{patterns.words(entry['ctx']['pattern'])}, got {str(entry['input'])[:80]!r}"
+    return str(entry["msg"]).removeprefix("Value error, ")

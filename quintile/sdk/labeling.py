@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from quintile.core import errors
 from quintile.sdk import blocking, data
 
 if TYPE_CHECKING:
@@ -204,7 +205,6 @@ class LabelingJob:
         Raises:
             NotFound: It has not made one yet.
         """
-        from quintile.core import errors
 
         job = self._session.run(self._calls.get(self._session.project, self.name))
         number = job.status.output_version if job.status is not None else None
@@ -262,4 +262,11 @@ class LabelingJob:
 def _classes(session: blocking.Session, reference: Mapping[str, Any]) -> list[str]:
     calls = session.client.datasets
     view = session.run(calls.version(session.project, reference["name"], reference["version"]))
+    if not view.classes:
+        raise errors.InvalidSpec(
+            f"Dataset {view.dataset!r} version {view.version} has no classes, so the job has no "
+            "labels to ask for.",
+            hint="Name them: labels=[...], or --labels a,b on the command line.",
+            field="spec.labels",
+        )
     return [one.name for one in view.classes]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -10,12 +11,13 @@ from typing import Final
 from quintile.core import cycle, datasets, errors, labeling_job
 from quintile.engine import certify, stratum
 
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 SHOWN: Final = 12
 """Class names that a message lists at most."""
 
 
 def check_labels(spec: labeling_job.LabelingJobSpec, classes: Sequence[str]) -> None:
-    """Check that the job's labels are the dataset's classes, maybe with new ones at the end.
+    """Check that the job's labels are the dataset's classes, maybe with good new ones at the end.
 
     Class ids are places in these lists, and they never change.
 
@@ -24,6 +26,7 @@ def check_labels(spec: labeling_job.LabelingJobSpec, classes: Sequence[str]) -> 
     """
     known = list(classes)
     if spec.labels[: len(known)] == known:
+        _check_names(spec.labels)
         return
     source = spec.dataset
     listed = ", ".join(known[:SHOWN]) + (", …" if len(known) > SHOWN else "")
@@ -33,6 +36,16 @@ def check_labels(spec: labeling_job.LabelingJobSpec, classes: Sequence[str]) -> 
         hint="Write those first and append new labels at the end.",
         field="spec.labels",
     )
+
+
+def _check_names(labels: Sequence[str]) -> None:
+    for place, name in enumerate(labels):
+        if _CONTROL.search(name):
+            raise errors.InvalidSpec(
+                f"spec.labels[{place}] is {ascii(name)[:40]}; expected printable characters.",
+                hint="Labels become the classes of the next dataset version.",
+                field=f"spec.labels[{place}]",
+            )
 
 
 def size(spec: labeling_job.LabelingJobSpec, version: datasets.VersionView) -> cycle.Limits:

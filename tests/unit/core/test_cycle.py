@@ -56,7 +56,7 @@ EMBEDDED = fact(0, "ingested", "embed")
         ({"budget": {"maxHumanLabels": "300"}}, 1000, 100, (300, 100, 200, 50)),
         ({"budget": {"maxHumanLabels": "300", "maxChosen": "60"}}, 1000, 100, (300, 100, 60, 50)),
         ({"strategy": {"batch": "20"}}, 1000, 100, (200, 100, 100, 20)),
-        ({"strategy": {"batch": "0"}}, 1000, 100, (200, 100, 100, 1)),
+        ({"strategy": {"batch": "0.01%"}}, 1000, 100, (200, 100, 100, 1)),
         ({"review": {"overlap": "10%"}}, 1000, 100, (200, 100, 81, 50)),
         ({"budget": {"maxHumanLabels": "100%"}}, 50, 40, (50, 40, 10, 3)),
         ({"budget": {"maxHumanLabels": "100"}}, 1000, 100, (100, 100, 0, 50)),

@@ -105,6 +105,13 @@ def test_labels_keep_the_places_of_the_classes(labels: list[str]) -> None:
     plan.check_labels(spec(labels=labels if len(labels) > 1 else ["a", "z"]), [])
 
 
+def test_labels_are_names_that_a_dataset_takes() -> None:
+    with pytest.raises(
+        errors.InvalidSpec, match=r"spec.labels\[1\] is 'b\\nc'; expected"
+    ):
+        plan.check_labels(spec(labels=["a", "b\nc"]), ["a"])
+
+
 def packed(**changes: Any) -> bytes:
     arrays = {
         "item_ids": np.array(["a", "b"]),
