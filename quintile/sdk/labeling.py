@@ -205,7 +205,6 @@ class LabelingJob:
         Raises:
             NotFound: It has not made one yet.
         """
-
         job = self._session.run(self._calls.get(self._session.project, self.name))
         number = job.status.output_version if job.status is not None else None
         if number is None:
