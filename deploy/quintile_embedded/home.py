@@ -26,6 +26,10 @@ NEEDED_BYTES: Final = 64 * 1024 * 1024
 """Less free space than this is no start: the first write would fail."""
 
 KEY_BYTES: Final = 32
+BESIDES: Final = frozenset({"cache", "calibrations", "lost+found"})
+"""What may lie in a folder before it becomes a home."""
+
+SHOWN: Final = 3
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LOCKS: Final = frozenset({errno.EWOULDBLOCK, errno.EACCES})
 
@@ -95,10 +99,10 @@ def open_home(root: pathlib.Path) -> Home:
     """Make the folders, for the owner's eyes only. Idempotent.
 
     Raises:
-        InvalidSpec: The path cannot be a home: no folder, not ours, not writable.
+        InvalidSpec: The path cannot be a home: no folder, not ours, not writable, used otherwise.
         StoreFull: No room left on its disk.
     """
-    home = Home(root.expanduser().absolute())
+    home = Home(_absolute(root))
     with translated(home.root):
         home.root.mkdir(mode=0o700, parents=True, exist_ok=True)
         if home.root.stat().st_uid != os.geteuid():
@@ -107,6 +111,7 @@ def open_home(root: pathlib.Path) -> Home:
                 hint="Name a folder of your own: quintile up --home FOLDER.",
                 field="home",
             )
+        _check_ours(home)
         home.root.chmod(0o700)
         free_bytes = shutil.disk_usage(home.root).free
         if free_bytes < NEEDED_BYTES:
@@ -118,6 +123,31 @@ def open_home(root: pathlib.Path) -> Home:
         for folder in (home.data, home.store, home.runs, home.keys, home.cache):
             folder.mkdir(mode=0o700, exist_ok=True)
     return home
+
+
+def _absolute(root: pathlib.Path) -> pathlib.Path:
+    try:
+        return root.expanduser().absolute()
+    except RuntimeError as error:
+        raise errors.InvalidSpec(
+            f"The home {root} names the folder of a user that is not known here.",
+            hint="Name a folder of your own: quintile up --home FOLDER.",
+            field="home",
+        ) from error
+
+
+def _check_ours(home: Home) -> None:
+    """Refuse a folder of other things: it would be closed to others, and mixed with our files."""
+    if home.keys.exists() or home.lock.exists():
+        return
+    strange = sorted({path.name for path in home.root.iterdir()} - BESIDES)
+    if strange:
+        raise errors.InvalidSpec(
+            f"The folder {home.root} holds other things ({', '.join(strange[:SHOWN])}"
+            f"{', …' if len(strange) > SHOWN else ''}) and is no home of Quintile.",
+            hint="Name a new or an empty folder: quintile up --home FOLDER.",
+            field="home",
+        )
 
 
 @contextlib.contextmanager

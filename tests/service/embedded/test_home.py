@@ -33,6 +33,29 @@ def test_a_home_that_others_could_enter_is_closed(tmp_path: pathlib.Path) -> Non
     assert mode(home.root) == 0o700
 
 
+@pytest.mark.parametrize("existing", ["notes.txt", "data", ".git"])
+def test_a_folder_of_other_things_is_left_alone(tmp_path: pathlib.Path, existing: str) -> None:
+    (tmp_path / existing).mkdir()
+    tmp_path.chmod(0o755)
+    with pytest.raises(errors.InvalidSpec, match=rf"holds other things \({existing}\)") as caught:
+        homes.open_home(tmp_path)
+    assert caught.value.hint == "Name a new or an empty folder: quintile up --home FOLDER."
+    assert [path.name for path in tmp_path.iterdir()] == [existing]
+    assert mode(tmp_path) == 0o755
+
+
+def test_a_home_may_hold_other_things_later(tmp_path: pathlib.Path) -> None:
+    (tmp_path / "calibrations").mkdir()
+    homes.ensure_keys(homes.open_home(tmp_path))
+    (tmp_path / "notes.txt").write_text("mine")
+    assert homes.open_home(tmp_path).root == tmp_path
+
+
+def test_a_user_that_is_not_there(tmp_path: pathlib.Path) -> None:
+    with pytest.raises(errors.InvalidSpec, match="a user that is not known here"):
+        homes.open_home(pathlib.Path("~no-such-user/home"))
+
+
 def test_keys_stay(tmp_path: pathlib.Path) -> None:
     home = homes.open_home(tmp_path)
     first = homes.ensure_keys(home)
