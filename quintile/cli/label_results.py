@@ -45,7 +45,9 @@ def certificate(
         found = session.run(session.client.labeling.certificate(session.project, name))
     facts = {
         "outcome": found.outcome + (" (stale)" if found.stale else ""),
-        "certified error": rendering.percent(found.certified_error),
+        "certified error": rendering.percent(
+            None if found.outcome == "Uncertified" else found.certified_error
+        ),
         "target error": rendering.percent(found.target_error),
         "confidence": rendering.percent(found.confidence),
         "mode": f"{found.mode}: {found.words}",

@@ -11,7 +11,7 @@ from quintile.core import conditions, errors, tasks
 from quintile.engine import certify
 from quintile.engine.certify import certificate as wording
 from quintile_labeling import context, tables
-from quintile_labeling.answers import rules
+from quintile_labeling.answers import rules, saving
 from quintile_labeling.rounds import freshness, progress
 
 STALE = (
@@ -72,12 +72,15 @@ def view(session: orm.Session, job: tables.Job) -> tasks.CertificateView:
 def _lines(session: orm.Session, job: tables.Job, row: tables.Certificate) -> list[str]:
     document = row.document
     holds = row.outcome != "Uncertified"
+    partial = row.outcome == "CertifiedPartial" and job.stage in saving.FROZEN
+    range_ = (document["measured_low"], document["measured_error"], document["measured_high"])
     machine, human = wording.sentences(
-        guarantee=document["guarantee"],
+        among=wording.rows_meant(document["guarantee"], partial=partial),
         mode=document["mode"],
         words=document["words"],
         confidence=document["confidence"],
         error=document["certified_error"] if holds else None,
+        measured=range_ if document["random_items"] > 0 else None,
     )
     lines = [machine, _human_part(session, job, document) or human]
     return [*lines, STALE] if row.stale else lines

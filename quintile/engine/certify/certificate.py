@@ -107,9 +107,16 @@ def settled_outcome(certificate: Certificate, *, uncovered_left: int) -> Outcome
     return settle(certificate, uncovered_left=uncovered_left).outcome
 
 
+def rows_meant(guarantee: str, *, partial: bool = False) -> str:
+    """Return the words for the rows that a bound is a share of; ``partial``: some stay empty."""
+    if guarantee != "dataset":
+        return "the rows that the machine labelled"
+    return "the rows that it covers" if partial else "all rows"
+
+
 def sentences(
     *,
-    guarantee: str,
+    among: str,
     mode: str,
     words: str,
     confidence: float,
@@ -119,7 +126,7 @@ def sentences(
     """Return the lines that people read: machine part, human part.
 
     Args:
-        guarantee: ``dataset`` or ``precision``.
+        among: The rows that the bound is a share of, as ``rows_meant`` words them.
         mode: Mode of the certificate.
         words: How exact that is.
         confidence: 1 - a.
@@ -136,7 +143,6 @@ def sentences(
                 f"with {100 * confidence:g} % confidence)."
             )
         return machine, human
-    among = "all rows" if guarantee == "dataset" else "the rows that the machine labelled"
     return (
         f"With {100 * confidence:g} % confidence at most {100 * error:.2f} % of {among} differ "
         f"from what the people of this job would answer ({mode}: {words}).",

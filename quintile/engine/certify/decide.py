@@ -80,7 +80,7 @@ def certify(
         measured_high=high,
         commitment=commitment,
         lines=certificate.sentences(
-            guarantee=goal.guarantee,
+            among=certificate.rows_meant(goal.guarantee),
             mode=goal.mode,
             words=words,
             confidence=goal.confidence,

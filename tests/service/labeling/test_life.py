@@ -96,6 +96,9 @@ def test_tables_show_what_is_certified_and_what_is_not(world: Any) -> None:
     first = rows_of(job, uncertified="true", round=1)
     assert sum(row["source"] == "human" for row in first) == 50
     assert {row["source"] for row in first} == {"human", "auto-uncertified"}
+    certificate = job.get("certificate")
+    assert certificate["outcome"] == "CertifiedPartial"
+    assert "of the rows that it covers differ" in certificate["lines"][0]
     missing = world.person("vic", "viewer").get(f"{job.path}/labels.csv", params={"round": 0})
     assert missing.status_code == 404
 
