@@ -106,9 +106,7 @@ def test_labels_keep_the_places_of_the_classes(labels: list[str]) -> None:
 
 
 def test_labels_are_names_that_a_dataset_takes() -> None:
-    with pytest.raises(
-        errors.InvalidSpec, match=r"spec.labels\[1\] is 'b\\nc'; expected"
-    ):
+    with pytest.raises(errors.InvalidSpec, match=r"spec.labels\[1\] is 'b\\nc'; expected"):
         plan.check_labels(spec(labels=["a", "b\nc"]), ["a"])
 
 
