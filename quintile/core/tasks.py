@@ -66,8 +66,8 @@ class TaskBatch(Message):
 
     ``ready``: further tasks that could be served now (counted up to 1,000). ``waiting`` says why
     ``tasks`` is empty, as a CamelCase word: Importing, RoundRunning, OthersWork (all that is left
-    is leased), SecondOpinion (what is left needs another person), LeaseLimit, BudgetSpent,
-    Suspended, Exporting, Finished.
+    is leased), HeldByYou (the same, by other clients of the caller alone), SecondOpinion (what is
+    left needs another person), LeaseLimit, BudgetSpent, Suspended, Exporting, Finished.
     """
 
     tasks: list[Task]

@@ -147,6 +147,14 @@ class Page:
         """Send a command of the DevTools protocol to this page."""
         return self._browser.call(method, params, self._session)
 
+    def again(self) -> Page:
+        """Open another tab of the same browser."""
+        return self._browser.page()
+
+    def close(self) -> None:
+        """Close the tab."""
+        self.call("Page.close")
+
     def open(self, url: str) -> None:
         """Go to an address."""
         self.call("Page.navigate", {"url": url})

@@ -32,12 +32,12 @@ def take(desk: Desk, wanted: tasks.NextRequest) -> tasks.TaskBatch:
         release(desk, sa.and_(*_of_client(desk.user, wanted.client)))
     release(desk, tables.Slot.expires_s <= desk.now_s)
     held = _held(desk, *_of_client(desk.user, wanted.client))
-    all_held = _held(desk)
+    all_held, own = _held(desk), _held(desk, tables.Slot.holder == desk.user)
     budget = desk.job.decision_limit - desk.job.spent - all_held
     room = min(wanted.count, CLIENT_LIMIT - held, budget)
     blocked = waiting.blocked(desk, held=held, limit=CLIENT_LIMIT)
     if blocked or room <= 0:
-        word = blocked or "OthersWork"
+        word = blocked or waiting.taken(all_held=all_held, own=own)
         return tasks.TaskBatch(tasks=[], ready=0, state=waiting.state(desk), waiting=word)
     open_slots = candidates.find(desk.session, desk.job, desk.user, count=2 * room)
     found = _one_per_item(open_slots)[:room]
@@ -48,7 +48,7 @@ def take(desk: Desk, wanted: tasks.NextRequest) -> tasks.TaskBatch:
         tasks=shown,
         ready=min(ready, max(0, budget - len(found))),
         state=waiting.state(desk),
-        waiting="" if found else waiting.word(desk, all_held=all_held),
+        waiting="" if found else waiting.word(desk, all_held=all_held, own=own),
     )
 
 

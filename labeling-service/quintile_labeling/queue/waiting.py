@@ -8,7 +8,9 @@ from quintile_labeling.desk import Desk
 from quintile_labeling.queue import candidates
 from quintile_labeling.rounds import progress
 
-PASSING: Final = frozenset({"Importing", "RoundRunning", "OthersWork", "SecondOpinion"})
+PASSING: Final = frozenset(
+    {"Importing", "RoundRunning", "OthersWork", "HeldByYou", "SecondOpinion"}
+)
 """Words that may change by themselves within seconds, so that waiting makes sense."""
 
 _STAGES: Final = {"exporting": "Exporting", "exported": "Finished"}
@@ -25,13 +27,18 @@ def blocked(desk: Desk, *, held: int, limit: int) -> str:
     return "LeaseLimit" if held >= limit else ""
 
 
-def word(desk: Desk, *, all_held: int) -> str:
-    """Return why no open slot suits this person."""
+def word(desk: Desk, *, all_held: int, own: int) -> str:
+    """Return why no open slot suits this person, who holds ``own`` of ``all_held`` leases."""
     if desk.job.stage == "importing":
         return "Importing"
     if candidates.any_open(desk.session, desk.job):
         return "SecondOpinion"
-    return "OthersWork" if all_held else "RoundRunning"
+    return taken(all_held=all_held, own=own) if all_held else "RoundRunning"
+
+
+def taken(*, all_held: int, own: int) -> str:
+    """Return who has what is left."""
+    return "HeldByYou" if all_held == own else "OthersWork"
 
 
 def state(desk: Desk) -> str:

@@ -178,3 +178,14 @@ def test_concurrent_annotators_never_share_a_task_and_lose_none(
     stats = job.get("stats")
     assert stats["human"] == stats["decisions"] == sum(sent)
     assert sum(stats["by_author"].values()) == sum(sent)
+
+
+def test_who_has_what_is_left(world: Any) -> None:
+    job = world.job()
+    assert len(job.next("ann", count=25, client="tab-1")["tasks"]) == 25
+    assert len(job.next("ann", count=15, client="tab-2")["tasks"]) == 15
+    assert job.next("ann", client="tab-3")["waiting"] == "HeldByYou"
+    assert job.next("bob")["waiting"] == "OthersWork"
+    again = job.next("ann", count=25, client="tab-1", fresh=True)
+    assert len(again["tasks"]) == 25
+    assert len(job.next("bob", count=25)["tasks"]) == 0

@@ -9,23 +9,33 @@ const RETRY_MS = [500, 1000, 2000, 4000, 8000];
 export class Journal {
   constructor(path, { onChange, onResult, onLost }) {
     this.path = path;
-    this.key = `quintile.journal:${path}`;
+    this.prefix = `quintile.journal:${path}`;
+    this.key = this.prefix;
     this.onChange = onChange;
     this.onResult = onResult;
     this.onLost = onLost;
-    this.waiting = this.read();
+    this.waiting = [];
     this.sending = null;
     this.failures = 0;
     this.timer = 0;
     this.closed = false;
   }
 
-  read() {
+  /** Take over what this and other tabs left; sending an answer twice is the same answer. */
+  adopt(client) {
+    this.key = `${this.prefix}:${client}`;
+    const left = new Map(this.waiting.map((answer) => [answer.client_id, answer]));
     try {
-      return JSON.parse(localStorage.getItem(this.key) ?? "[]");
+      const keys = Object.keys(localStorage).filter((key) => key === this.prefix || key.startsWith(`${this.prefix}:`));
+      for (const key of keys) {
+        for (const answer of JSON.parse(localStorage.getItem(key))) left.set(answer.client_id, answer);
+        if (key !== this.key) localStorage.removeItem(key);
+      }
     } catch {
-      return [];
+      // Forbidden storage, or not ours: what was read before that is kept.
     }
+    this.waiting = [...left.values()];
+    if (this.waiting.length) this.keep();
   }
 
   keep() {

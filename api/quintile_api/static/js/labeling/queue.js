@@ -1,6 +1,7 @@
 // Leased tasks ahead of the person: fetched early, images preloaded, leases renewed and given back.
 
 import { Problem, post } from "../api.js";
+import { clientName } from "./client.js";
 
 const AHEAD = 20;
 const LOW = 8;
@@ -8,16 +9,8 @@ const WAIT_S = 20;
 const RENEW_MS = 60_000;
 const RETRY_MS = 2000;
 const SOON_MS = 50;
-const PASSING = new Set(["Importing", "RoundRunning", "OthersWork", "SecondOpinion"]); // the server waits on these
+const PASSING = new Set(["Importing", "RoundRunning", "OthersWork", "HeldByYou", "SecondOpinion"]); // the server waits on these
 const LEASES_PER_CALL = 25;
-
-function clientName() {
-  const known = sessionStorage.getItem("quintile.client");
-  if (known) return known;
-  const made = `web-${crypto.randomUUID().slice(0, 13)}`;
-  sessionStorage.setItem("quintile.client", made);
-  return made;
-}
 
 /** Tasks of one job. ``onChange()`` after every change; ``onLost()`` when signed out. */
 export class TaskQueue {
@@ -25,7 +18,6 @@ export class TaskQueue {
     this.path = path;
     this.onChange = onChange;
     this.onLost = onLost;
-    this.client = clientName();
     this.tasks = [];
     this.images = new Map();
     this.answered = new Set();
@@ -64,7 +56,8 @@ export class TaskQueue {
     let again = 0;
     try {
       const wait = this.tasks.length === 0 && this.waiting ? `?wait_s=${WAIT_S}` : "";
-      const body = { count: Math.min(LEASES_PER_CALL, AHEAD - this.tasks.length), client: this.client, fresh: this.fresh };
+      const count = Math.min(LEASES_PER_CALL, AHEAD - this.tasks.length);
+      const body = { count, client: await clientName(), fresh: this.fresh };
       const found = await post(`${this.path}/tasks/next${wait}`, body, { signal: this.stop.signal });
       this.fresh = false;
       this.take(found);

@@ -3,6 +3,7 @@
 import { get, Problem, post } from "../api.js";
 import { h, morph, say } from "../dom.js";
 import { count, percent, words } from "../format.js";
+import { clientName, randomId } from "../labeling/client.js";
 import { Journal } from "../labeling/journal.js";
 import { TaskQueue } from "../labeling/queue.js";
 import { trouble } from "../parts.js";
@@ -18,6 +19,7 @@ const WAITS = {
   Importing: "The images are being read.",
   RoundRunning: "The machine is learning from your answers. The next images come in a moment.",
   OthersWork: "All images that are left are with other people right now.",
+  HeldByYou: "The images that are left are open in another tab or program of yours. If that is gone, they come here within ten minutes.",
   SecondOpinion: "What is left needs a second opinion from another person.",
   LeaseLimit: "You hold as many images as one person may. Close other tabs, or wait.",
   BudgetSpent: "All answers of the budget are given.",
@@ -85,6 +87,7 @@ class Screen {
     document.addEventListener("keydown", this.onKey);
     window.addEventListener("pagehide", this.onHide);
     this.draw();
+    this.journal.adopt(await clientName());
     this.journal.send();
     this.queue.fill();
   }
@@ -120,7 +123,7 @@ class Screen {
     const task = this.queue.advance();
     if (!task) return;
     const answer = {
-      client_id: crypto.randomUUID(),
+      client_id: randomId(),
       slot_id: task.slot_id,
       lease: task.lease,
       item_id: task.item_id,
@@ -148,7 +151,7 @@ class Screen {
     this.undoing = true;
     try {
       await this.journal.settled();
-      const result = await post(`${this.path}/annotations/undo`, { client_id: crypto.randomUUID(), item_id: last.task.item_id });
+      const result = await post(`${this.path}/annotations/undo`, { client_id: randomId(), item_id: last.task.item_id });
       this.note = "";
       this.count -= 1;
       this.queue.putBack({ ...last.task, base_revision: result.revision });
