@@ -28,15 +28,20 @@ OWN_PREFIX: Final = "QUINTILE_"
 class Server:
     """A running platform. ``url`` and ``token`` are those of its ``client.json``."""
 
-    home: pathlib.Path
+    folder: pathlib.Path
     process: subprocess.Popen[bytes]
     url: str = ""
     token: str = ""
 
     @property
+    def home(self) -> pathlib.Path:
+        """The home of the platform: inside the folder that is thrown away."""
+        return self.folder / "home"
+
+    @property
     def log(self) -> pathlib.Path:
         """What the platform printed."""
-        return self.home / "server.log"
+        return self.folder / "server.log"
 
     def wait_ready(self) -> None:
         """Block until the platform answers.
@@ -61,7 +66,7 @@ class Server:
         self.process.kill()
         self.process.wait()
         _end_agents(self.home / "runs")
-        shutil.rmtree(self.home, ignore_errors=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     def _answers(self) -> bool:
         try:
@@ -80,11 +85,19 @@ class Server:
 
 def start() -> Server:
     """Start a platform in a new temporary home, on any free port."""
-    home = pathlib.Path(tempfile.mkdtemp(prefix="quintile-demo-"))
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="quintile-demo-"))
     # Settings of this user's own instance are no business of the demo.
     env = {name: value for name, value in os.environ.items() if not name.startswith(OWN_PREFIX)}
-    command = [sys.executable, "-m", "quintile_embedded", "--home", str(home), "--port", "0"]
-    with (home / "server.log").open("wb") as output:
+    command = [
+        sys.executable,
+        "-m",
+        "quintile_embedded",
+        "--home",
+        str(folder / "home"),
+        "--port",
+        "0",
+    ]
+    with (folder / "server.log").open("wb") as output:
         process = subprocess.Popen(
             command,
             env={**env, "PYTHONSAFEPATH": "1"},
@@ -93,7 +106,7 @@ def start() -> Server:
             stderr=output,
             start_new_session=True,
         )
-    return Server(home, process)
+    return Server(folder, process)
 
 
 def _end_agents(runs: pathlib.Path) -> None:
