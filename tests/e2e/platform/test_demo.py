@@ -93,7 +93,7 @@ def test_the_main_job_keeps_its_promises(tmp_path: pathlib.Path) -> None:
 def test_an_interrupted_demo_leaves_nothing_behind(tmp_path: pathlib.Path) -> None:
     with start(tmp_path) as demo:
         deadline = time.monotonic() + DEADLINE_S
-        while not list(tmp_path.glob("quintile-demo-*/runs/*/*/identity.json")):
+        while not list(tmp_path.glob("quintile-demo-*/home/runs/*/*/identity.json")):
             assert time.monotonic() < deadline, "no agent started"
             time.sleep(0.05)
         demo.send_signal(signal.SIGTERM)
