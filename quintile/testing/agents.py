@@ -63,6 +63,11 @@ class Agent:
         found = {}
         for pid in children(self.process.pid):
             with contextlib.suppress(OSError, KeyError, StopIteration):
+                name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+                if name.startswith("rank-"):
+                    # Forked from a zygote: the environment shown is not its own.
+                    found[int(name.removeprefix("rank-"))] = pid
+                    continue
                 variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
                 rank = next(v for v in variables if v.startswith(b"RANK="))
                 found[int(rank.partition(b"=")[2])] = pid

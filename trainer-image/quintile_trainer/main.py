@@ -24,6 +24,7 @@ from quintile_trainer import (
     threads,
     worker_env,
 )
+from quintile_trainer.zygote import newborn
 
 
 def main() -> int:
@@ -35,6 +36,9 @@ def main() -> int:
     os.environ.pop("QUINTILE_TEAM_SECRET", None)
     count = _threads(env)
     threads.apply(count)
+    if "torch" in sys.modules:
+        # Forked from a zygote: the variables alone come too late.
+        newborn.set_threads(count)
     try:
         _run(env, count)
     except SystemExit as leave:
@@ -97,7 +101,7 @@ def _code_of(leave: SystemExit) -> int:
     return exit_codes.USER_ERROR
 
 
-def _leave(code: int) -> None:
+def leave(code: int) -> None:
     """End the process; after a failure without finalizers, which may wait for peers that left."""
     if code == exit_codes.COMPLETED:
         sys.exit(code)
@@ -107,4 +111,4 @@ def _leave(code: int) -> None:
 
 
 if __name__ == "__main__":
-    _leave(main())
+    leave(main())

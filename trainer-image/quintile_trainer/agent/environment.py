@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,8 @@ class AgentEnv:
     """What the plan and the Executor told this agent.
 
     ``members`` counts replicas by role, ``procs`` is how many ranks this replica runs, ``program``
-    is the JSON that the ranks get, ``away_limit_s`` how long the API may be away.
+    is the JSON that the ranks get, ``away_limit_s`` how long the API may be away,
+    ``zygote_after_s`` how long ranks train before they get a zygote (infinite: they never do).
     """
 
     api_url: str
@@ -39,6 +41,7 @@ class AgentEnv:
     cache_dir: Path
     away_limit_s: float
     heartbeat_s: float
+    zygote_after_s: float
 
 
 def load(variables: Mapping[str, str]) -> AgentEnv:
@@ -66,6 +69,7 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         cache_dir=_cache_dir(variables, state_dir),
         away_limit_s=_decimal(variables, "QUINTILE_AWAY_LIMIT_S", 1800.0),
         heartbeat_s=_decimal(variables, "QUINTILE_HEARTBEAT_S", 2.0),
+        zygote_after_s=_zygote_after_s(variables),
     )
 
 
@@ -77,6 +81,12 @@ def _cache_dir(variables: Mapping[str, str], state_dir: Path) -> Path:
     if os.access(home, os.W_OK):
         return home / ".cache" / "quintile-shards"
     return state_dir / "cache"
+
+
+def _zygote_after_s(variables: Mapping[str, str]) -> float:
+    if variables.get("QUINTILE_ZYGOTE_AFTER_S") == "0":
+        return math.inf
+    return _decimal(variables, "QUINTILE_ZYGOTE_AFTER_S", 10.0)
 
 
 def _text(variables: Mapping[str, str], name: str) -> str:

@@ -2,7 +2,8 @@
 
 Only the main thread starts ranks: the kernel's parent-death signal follows the *thread* that
 forked. Ranks arm it themselves first thing (``quintile_trainer.main``), so nothing runs between
-fork and exec here.
+fork and exec here. Those that a zygote forked are our children all the same: we are the nearest
+subreaper when the process between them and the zygote ends.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quintile_trainer.agent import output
+from quintile_trainer.agent import nursery, output
 
 PR_SET_CHILD_SUBREAPER = 36
 RANK_MODULE = "quintile_trainer.main"
@@ -25,18 +26,17 @@ RANK_MODULE = "quintile_trainer.main"
 
 @dataclass
 class RankProcess:
-    """One rank; its process group has its pid. ``status`` is the wait status once it ended."""
+    """One rank; its process group has its pid. ``status`` is the wait status once it ended.
+
+    ``process`` is the handle of a rank with an interpreter of its own.
+    """
 
     rank: int
     local_rank: int
-    process: subprocess.Popen[bytes]
+    pid: int
     lines: output.RankOutput
+    process: subprocess.Popen[bytes] | None = None
     status: int | None = None
-
-    @property
-    def pid(self) -> int:
-        """Return the pid, which is also the process group."""
-        return self.process.pid
 
     @property
     def ended(self) -> bool:
@@ -49,6 +49,7 @@ class RankSet:
     """The ranks of one generation in this replica."""
 
     generation: int
+    nursery: nursery.Nursery
     ranks: list[RankProcess] = field(default_factory=list)
 
     @property
@@ -59,7 +60,19 @@ class RankSet:
     def start(
         self, rank: int, local_rank: int, env: Mapping[str, str], lines: output.RankOutput
     ) -> RankProcess:
-        """Start one rank in its own process group. Main thread only."""
+        """Start one rank in its own process group, forked if that can be. Main thread only."""
+        born = self.nursery.fork(rank, env)
+        if born is not None:
+            lines.attach(born.stdout, born.stderr)
+            started = RankProcess(rank, local_rank, born.pid, lines)
+        else:
+            started = self._start_fresh(rank, local_rank, env, lines)
+        self.ranks.append(started)
+        return started
+
+    def _start_fresh(
+        self, rank: int, local_rank: int, env: Mapping[str, str], lines: output.RankOutput
+    ) -> RankProcess:
         process = subprocess.Popen(
             # -P: a file of the working directory never stands in for a module.
             [sys.executable, "-P", "-m", RANK_MODULE],
@@ -72,17 +85,16 @@ class RankSet:
         )
         assert process.stdout is not None and process.stderr is not None
         lines.attach(process.stdout, process.stderr)
-        started = RankProcess(rank=rank, local_rank=local_rank, process=process, lines=lines)
-        self.ranks.append(started)
-        return started
+        return RankProcess(rank, local_rank, process.pid, lines, process)
 
     def note(self, reaped: Mapping[int, int]) -> list[RankProcess]:
         """Take over the wait statuses of reaped children; return the ranks among them."""
         fresh = [rank for rank in self.live if rank.pid in reaped]
         for rank in fresh:
             rank.status = reaped[rank.pid]
-            # The status was taken with waitpid; the handle must not wait again.
-            rank.process.returncode = os.waitstatus_to_exitcode(reaped[rank.pid])
+            if rank.process is not None:
+                # The status was taken with waitpid; the handle must not wait again.
+                rank.process.returncode = os.waitstatus_to_exitcode(reaped[rank.pid])
         return fresh
 
     def signal(self, number: signal.Signals) -> None:

@@ -23,6 +23,7 @@ from quintile_trainer.agent import (
     launching,
     link,
     mpi,
+    nursery,
     output,
     processes,
     resume,
@@ -76,6 +77,7 @@ class Supervisor:
         self._courier = courier.Courier(shared, box, ships=self._ships, sources=sources)
         self._pulse = courier.Pulse(shared, box, self._views)
         self._pump = output.Pump()
+        self._nursery = nursery.Nursery(self._env)
         self._work: Work | None = None
         self._leaving: Leaving | None = None
         self._outcome: identity.Outcome | None = None
@@ -127,7 +129,8 @@ class Supervisor:
     def _start(self, ready: inbox.Ready) -> None:
         folder = launching.write_run(self._env, self._state, ready)
         generation = int(ready.plan["generation"])
-        work = Work(ready, folder, processes.RankSet(generation))
+        work = Work(ready, folder, processes.RankSet(generation, self._nursery))
+        self._nursery.begin()
         self._courier.release_port()
         step = (ready.plan.get("resume") or {}).get("step") if ready.resume_dir else None
         words = f"generation {generation} starts" + (f" at step {step}" if step is not None else "")
@@ -211,7 +214,7 @@ class Supervisor:
 
     def _collect(self) -> None:
         """Reap what ended and report the ranks among it."""
-        reaped = processes.reap()
+        reaped = self._reap()
         if self._work is None:
             return
         ends = [self._end_of(self._work, rank) for rank in self._work.ranks.note(reaped)]
@@ -224,6 +227,11 @@ class Supervisor:
                 self._work.failure = end
             self._work.reported.add(end.rank)
             self._courier.report(end, self._work.ranks.generation)
+
+    def _reap(self) -> dict[int, int]:
+        reaped = processes.reap()
+        self._nursery.note(reaped)
+        return reaped
 
     def _end_of(self, work: Work, rank: processes.RankProcess) -> wire.RankEnd:
         rank.lines.closed.wait(LAST_OUTPUT_S)
@@ -252,6 +260,8 @@ class Supervisor:
         leaving, work = self._leaving, self._work
         if work is not None and work.job is not None and leaving is None:
             work.ranks.kill(only=work.job.abandoned())
+        if leaving is None and self._outcome is None:
+            self._nursery.consider(self._views())
         if leaving is None or work is None or self._outcome is not None:
             return
         if work.ranks.live:
@@ -274,8 +284,9 @@ class Supervisor:
         deadline = time.monotonic() + 5.0
         work.ranks.kill()
         while time.monotonic() < deadline:
-            work.ranks.note(processes.reap())
-            if not work.ranks.live and not processes.kill_children():
+            work.ranks.note(self._reap())
+            left = processes.kill_children(keep=self._nursery.pids)
+            if not work.ranks.live and not left:
                 break
             time.sleep(0.005)
         if work.job is not None:
@@ -288,6 +299,7 @@ class Supervisor:
             self._outcome = identity.Outcome(code, reason, message)
 
     def _finish(self, outcome: identity.Outcome) -> identity.Outcome:
+        self._nursery.close("the run has ended")
         self._kill_ranks()
         self._courier.cancel()
         if outcome.code == 76:
