@@ -7,7 +7,7 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web crds openapi horovod docs lock check bench clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web crds openapi horovod docs lock check bench bench-training bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -76,6 +76,12 @@ check: lint types imports ## everything that reads only: style, types, floors, g
 bench: $(STAMP) ## figures of this machine: start-up, labeling
 	$(RUN)/python bench/startup.py
 	$(RUN)/python bench/labeling
+
+bench-training: $(STAMP) ## figures of distributed training (20 minutes; QUICK=1: a few)
+	$(RUN)/python bench/training $(if $(QUICK),--quick)
+
+bench-peers: $(STAMP) ## an environment with the libraries that bench-training compares with
+	$(PY) requirements/peers.py
 
 clean: ## remove what was built; .venv stays
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

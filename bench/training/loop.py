@@ -1,6 +1,6 @@
 """What our loop adds: one ``log`` call, a step of a null model, real steps beside plain torch.
 
-    python bench/training/loop.py [--runs 5] [--steps 300]
+    python bench/training/loop.py [--quick] [--out FILE]
 
 Pairs are interleaved in one process; ratios are medians with the least and the largest of the runs.
 """
@@ -8,14 +8,17 @@ Pairs are interleaved in one process; ratios are medians with the least and the 
 from __future__ import annotations
 
 import argparse
+import functools
+import json
 import pathlib
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
+import pairs
 import torch
 from torch import nn
 
@@ -35,41 +38,52 @@ from quintile_trainer.models import resnet
 from quintile_trainer.modes import single
 
 BATCH = 64
-LOGS = 5_000
+LOGS, STEPS = 5_000, 300
 
 
 def main() -> None:
-    """Print one line per figure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=300)
-    given = parser.parse_args()
+    """Measure, print, and store the rows as JSON with ``--out``."""
+    parser = argparse.ArgumentParser(prog="bench/training/loop.py", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="fewer pairs")
+    parser.add_argument("--out", type=pathlib.Path, help="where to write the rows as JSON")
+    asked = parser.parse_args()
     torch.set_num_threads(1)
+    rows = measure(runs=5 if asked.quick else 11)
+    for row in rows:
+        print(
+            f"{row.name}: {row.ours:.4g} {row.unit} beside {row.peer:.4g}, {row.ratio:.3f} "
+            f"({row.low:.3f} to {row.high:.3f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
+        )
+    if asked.out:
+        asked.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+
+
+def measure(*, runs: int) -> list[pairs.Row]:
+    """Return the rows; what our loop adds is beside the allowance of the bar."""
     stop = stopping.StopSignal()
     images, labels = pixels()
     with tempfile.TemporaryDirectory() as folder:
         place = pathlib.Path(folder)
-        print(f"log() of three metrics: {log_cost_us(place / 'log'):.1f} us per call")
-        null = [(ours_null(place / f"null-{run}", stop), plain_null()) for run in range(given.runs)]
-        added = sorted(a - b for a, b in null)
-        print(
-            f"step of a null model: {statistics.median(added):.0f} us more than a bare torch step "
-            f"({added[0]:.0f} to {added[-1]:.0f})"
-        )
-        pairs = []
-        for run in range(given.runs):
-            ours = timed(
-                lambda run=run: train(place / f"run-{run}", images, labels, given.steps, stop)
-            )
-            plain = timed(lambda: hand_written(images, labels, given.steps))
-            pairs.append((ours, plain))
-        ratios = sorted(a / b for a, b in pairs)
-        rate = given.steps * BATCH / statistics.median(a for a, _ in pairs)
-        print(
-            f"resnet8 on digits, batch {BATCH}: {rate:.0f} images/s, "
-            f"{statistics.median(ratios):.3f} x the time of a hand-written loop "
-            f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
-        )
+        logs = [log_cost_us(place / f"log-{run}") for run in range(runs)]
+        null = [(ours_null(place / f"null-{run}", stop), plain_null()) for run in range(runs)]
+        real = []
+        for run in range(runs):
+            ours = timed(lambda run=run: train(place / f"run-{run}", images, labels, STEPS, stop))
+            real.append((ours, timed(lambda: hand_written(images, labels, STEPS))))
+    added = [a - b for a, b in null]
+    rates = [[STEPS * BATCH / pair[side] for pair in real] for side in (0, 1)]
+    at_most = functools.partial(pairs.row, better="at most", bar=1.0)
+    return [
+        at_most("one log() of three metrics / 50 us", logs, [50.0] * runs, unit="us"),
+        at_most("added to a step of a null model / 15 us", added, [15.0] * runs, unit="us"),
+        pairs.row(
+            "rate of our loop / hand-written loop, resnet8 on digits",
+            *rates,
+            unit="images/s",
+            bar=round(1 / 1.01, 3),
+            better="more",
+        ),
+    ]
 
 
 def pixels() -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

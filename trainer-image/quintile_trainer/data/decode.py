@@ -37,7 +37,10 @@ def decode(data: bytes, *, size: tuple[int, int], channels: int) -> Pixels:
     """
     if simplejpeg is not None and data[:2] == b"\xff\xd8" and b"Exif" not in data[:64]:
         space = "GRAY" if channels == 1 else "RGB"
-        pixels: Pixels = simplejpeg.decode_jpeg(data, colorspace=space)
+        # Much larger than wanted: libjpeg halves while it decodes, which costs less than nothing.
+        pixels: Pixels = simplejpeg.decode_jpeg(
+            data, colorspace=space, min_height=size[0], min_width=size[1], min_factor=2
+        )
         if pixels.shape[:2] == size:
             return pixels
         image = Image.fromarray(pixels[:, :, 0] if channels == 1 else pixels)
