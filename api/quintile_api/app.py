@@ -37,6 +37,8 @@ from quintile_api.identity import routes as identity_routes
 from quintile_api.identity import sign_in
 from quintile_api.runs import logs
 from quintile_api.runs import routes as run_routes
+from quintile_api.tensorboard import admission, boards
+from quintile_api.tensorboard import routes as tensorboard_routes
 
 PREFIX: Final = "/api/v1"
 TITLE: Final = "Quintile"
@@ -122,7 +124,10 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     )
     app.state.context = ctx
     app.state.data = data_service.make_parts(ctx.database, ctx.objects, ctx.clock)
-    app.state.background = background.Background(_ticks(ctx), parts=(app.state.data,))
+    app.state.tensorboard = _tensorboard(ctx)
+    app.state.background = background.Background(
+        _ticks(ctx), parts=(app.state.data, app.state.tensorboard.boards)
+    )
     problem_json.install(app)
     app.add_exception_handler(fencing.Stale, agent_routes.on_stale)
     include_routes(app)
@@ -181,6 +186,7 @@ def policy(deps: ApiDependencies) -> http_guard.Policy:
             f"{PREFIX}/bundles/": chosen.bundle_limit_bytes,
             **deps.body_limits,
         },
+        reads_by_post=(f"{PREFIX}/projects/*/experiments/*/tensorboard/",),
     )
 
 
@@ -191,6 +197,7 @@ def include_routes(app: fastapi.FastAPI) -> None:
         identity_routes.router,
         experiments.router,
         run_routes.router,
+        tensorboard_routes.router,
         objects.router,
         agent_routes.router,
         data_routes.build_router(),
@@ -198,6 +205,19 @@ def include_routes(app: fastapi.FastAPI) -> None:
         app.include_router(router, prefix=PREFIX)
     app.include_router(health.router)
     app.include_router(identity_routes.pages)
+
+
+def _tensorboard(ctx: context.Context) -> tensorboard_routes.Parts:
+    chosen = ctx.settings
+    return tensorboard_routes.Parts(
+        boards=boards.Boards(
+            ctx.database,
+            ctx.resources,
+            limit=chosen.tensorboard_limit,
+            idle_s=chosen.tensorboard_idle_minutes * 60,
+        ),
+        admission=admission.Admission(ctx.session_key, ctx.clock),
+    )
 
 
 def _ticks(ctx: context.Context) -> tuple[Callable[[], None], ...]:

@@ -50,12 +50,15 @@ class Policy:
         body_limit_bytes: Largest request body.
         body_limits: Larger limits by path prefix, ``*`` for any one segment; the longest prefix
             that fits wins.
+        reads_by_post: Path prefixes (as above) below which a POST changes nothing, so that it needs
+            no CSRF header; its origin is checked all the same.
     """
 
     hosts: frozenset[str] = frozenset({"localhost", "127.0.0.1", "[::1]"})
     origins: frozenset[str] = frozenset()
     body_limit_bytes: int = 8 * MIB
     body_limits: Mapping[str, int] = field(default_factory=dict)
+    reads_by_post: tuple[str, ...] = ()
 
     def limit_of(self, path: str) -> int:
         """Return the body limit of a path in bytes."""
@@ -113,7 +116,8 @@ class Guard:
                 "QUINTILE_API__ALLOWED_ORIGINS.",
             )
         by_cookie = SESSION_COOKIE in headers.get("cookie", "") and "authorization" not in headers
-        if by_cookie and headers.get(CSRF_HEADER) != "1":
+        reads = any(_fits(prefix, scope["path"]) for prefix in self._policy.reads_by_post)
+        if by_cookie and not reads and headers.get(CSRF_HEADER) != "1":
             raise errors.Forbidden(
                 "A request that changes something came with the session cookie alone.",
                 hint="Send the header X-Quintile-CSRF: 1 as well.",

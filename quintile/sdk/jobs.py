@@ -209,16 +209,16 @@ class Job:
         return trained.load(about, weights, hparams=hparams, model_fn=model_fn or self._model_fn)
 
     def get_tensorboard_url(self) -> str:
-        """Refuse: TensorBoard behind an address comes in the next release.
+        """Start the experiment's TensorBoard unless it runs; return a link for a browser.
+
+        The link works once and for ten minutes; the browser that opened it may look for as long as
+        a sign-in lasts. TensorBoard ends when nobody looks at it for half an hour.
 
         Raises:
-            InvalidSpec: Always; says how to look at the event files until then.
+            Unavailable: The server has no TensorBoard, or it did not start.
         """
-        raise errors.InvalidSpec(
-            "A TensorBoard address comes in the next release.",
-            hint=f'Until then: job.download_artifacts("events/{self.name}"), and in a shell: '
-            "tensorboard --logdir events",
-        )
+        calls, project = self._session.client.experiments, self._session.project
+        return self._session.run(calls.tensorboard(project, self.experiment))
 
     @property
     def _calls(self) -> run_calls.TrialCalls:

@@ -53,6 +53,12 @@ class ExperimentCalls:
         path = paths.project(project, "experiments", name, "resume")
         return await self._link.model(Call("POST", path), experiment.Experiment)
 
+    async def tensorboard(self, project: str, name: str) -> str:
+        """Start an experiment's TensorBoard; return a link that opens it once, for ten minutes."""
+        path = paths.project(project, "experiments", name, "tensorboard")
+        found = await self._link.json(Call("POST", path))
+        return str(found["url"])
+
     async def plan(self, project: str, name: str, spec: meta.Document) -> views.Plan:
         """Return what would run for a spec; nothing is made."""
         path = paths.project(project, "experiments", f"{name}:plan")

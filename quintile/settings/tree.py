@@ -78,6 +78,17 @@ class ApiSettings(pydantic.BaseModel):
     heartbeat_flush_s: float = Field(
         default=3.0, gt=0.0, description="How often heartbeats are written down, in seconds."
     )
+    tensorboard_limit: int = Field(
+        default=4,
+        ge=1,
+        le=64,
+        description="How many TensorBoards run at once; the least recently used one gives way.",
+    )
+    tensorboard_idle_minutes: float = Field(
+        default=30.0,
+        gt=0.0,
+        description="How long a TensorBoard runs while nobody looks at it, in minutes.",
+    )
 
 
 class LogSettings(pydantic.BaseModel):

@@ -232,6 +232,11 @@ def identity_of_api_token(
     return (found, stale) if found else None
 
 
+def identity_of_user(session: orm.Session, user_id: str) -> identity.Identity | None:
+    """Return a user as a viewer of its projects, for passes that open one thing; None = gone."""
+    return _identity(session, user_id, scope="viewer", expires_s=0.0)
+
+
 def touch_api_token(session: orm.Session, token: str, *, now_s: float) -> None:
     """Note when a token was used."""
     parts = secrets.split_api_token(token)

@@ -15,7 +15,11 @@ PUBLIC = {
     ("POST", "/api/v1/session"),
     ("GET", "/api/v1/openapi.json"),
 }
-SIGNED = {("GET", "/api/v1/bytes/{key:path}"), ("PUT", "/api/v1/bytes/{key:path}")}
+SIGNED = {
+    ("GET", "/api/v1/bytes/{key:path}"),
+    ("PUT", "/api/v1/bytes/{key:path}"),
+    ("GET", "/api/v1/projects/{project}/experiments/{name}/tensorboard/open"),
+}
 P = "/api/v1/projects/{project}"
 T = f"{P}/trials/{{name}}"
 E = f"{P}/experiments"
@@ -29,6 +33,9 @@ NEEDS = {
     ("POST", f"{E}/{{name}}/stop"): "manager",
     ("POST", f"{E}/{{name}}/resume"): "manager",
     ("POST", f"{E}/{{name}}:plan"): "viewer",
+    ("POST", f"{E}/{{name}}/tensorboard"): "viewer",
+    ("GET", f"{E}/{{name}}/tensorboard/{{path:path}}"): "viewer",
+    ("POST", f"{E}/{{name}}/tensorboard/{{path:path}}"): "viewer",
     ("GET", f"{P}/trials"): "viewer",
     ("GET", T): "viewer",
     ("GET", f"{T}/metrics"): "viewer",
@@ -95,7 +102,10 @@ def operations(app: Any) -> set[tuple[str, str]]:
         if isinstance(route, routing.Route)
         for method in set(route.methods or ()) - {"HEAD"}
     }
-    return {(method, path.replace("{key}", "{key:path}")) for method, path in found}
+    return {
+        (method, path.replace("{key}", "{key:path}").replace("{path}", "{path:path}"))
+        for method, path in found
+    }
 
 
 def test_every_route_is_named_in_this_matrix(world: Any) -> None:
@@ -187,6 +197,7 @@ def _fill(path: str) -> str:
         "{upload_id}": "none",
         "{import_id}": "none",
         "{key:path}": "a/b",
+        "{path:path}": "data/runs",
     }.items():
         path = path.replace(name, value)
     return path

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from typing import Any
 
+import httpx
 import pytest
 
 from quintile.core import errors, meta, names
@@ -164,10 +165,12 @@ class TestJob:
         with pytest.raises(errors.InvalidSpec, match="not in this release"):
             job.resume(from_="best")
 
-    def test_tensorboard_comes_later(self, job: Job) -> None:
-        with pytest.raises(errors.InvalidSpec, match="next release") as caught:
-            job.get_tensorboard_url()
-        assert "tensorboard --logdir" in caught.value.hint
+    def test_a_tensorboard_link_opens_it(self, world: Any, job: Job) -> None:
+        link = job.get_tensorboard_url().replace("http://localhost", world.url)
+        with httpx.Client(follow_redirects=True, trust_env=False) as browser:
+            page = browser.get(link)
+        assert (page.status_code, page.url.query) == (200, b"")
+        assert "<title>TensorBoard</title>" in page.text
 
     def test_nothing_published_yet(self, job: Job) -> None:
         assert job.artifacts() == []

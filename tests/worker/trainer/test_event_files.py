@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from quintile.core import event_records
 from quintile_trainer import event_files, reporter
 
 
@@ -20,7 +21,7 @@ def frames(data: bytes) -> list[bytes]:
         body = data[place + 12 : place + 12 + length]
         marks = struct.unpack("<I", data[place + 8 : place + 12])
         marks += struct.unpack("<I", data[place + 12 + length : place + 16 + length])
-        assert marks == (event_files._masked(head), event_files._masked(body))
+        assert marks == (event_records.masked(head), event_records.masked(body))
         found.append(body)
         place += 16 + length
     return found
@@ -30,7 +31,7 @@ def test_checksums_are_those_of_the_format() -> None:
     # CRC-32C of "123456789" is 0xE3069283 (RFC 3720), masked as TFRecord does.
     crc = 0xE3069283
     expected = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    assert event_files._masked(b"123456789") == expected
+    assert event_records.masked(b"123456789") == expected
 
 
 def test_a_file_begins_with_its_version(tmp_path: Path) -> None:

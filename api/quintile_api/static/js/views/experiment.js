@@ -43,6 +43,7 @@ function draw({ document, trial, events, run, base }, again, { mine }) {
   return h("div", { class: "page" },
     h("div", null,
       h("div", { class: "headline" }, h("h1", null, document.metadata.name), phaseChip(document), h("span", { class: "grow" }),
+        trial ? h("a", { class: "button", href: `/api/v1${mine}/tensorboard/`, target: "_blank", rel: "noopener" }, "TensorBoard") : null,
         over ? null : status.phase === "Suspended" || spec.suspend
           ? action("Resume", act("resume"), "main")
           : [action("Suspend", act("stop", { suspend: true })), action("Stop", act("stop", {}))]),
