@@ -53,18 +53,23 @@ def name_process(name: str) -> None:
 
 
 def reseed() -> None:
-    """Seed as a fresh interpreter does: Python and NumPy anew; torch always begins alike."""
+    """Seed anew what a fresh interpreter seeds by chance."""
     random.seed()
     numpy = sys.modules.get("numpy")
     if numpy is not None:
         numpy.random.seed()
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.default_generator.seed()
 
 
 def set_threads(count: int) -> None:
     """Give libraries that have loaded, single-threaded, the threads that the environment says."""
     torch = sys.modules.get("torch")
     if torch is not None:
-        torch.set_num_threads(wanted("OMP_NUM_THREADS", count))
+        # A torch with MKL takes MKL's number for all its work.
+        by = "MKL_NUM_THREADS" if torch.backends.mkl.is_available() else "OMP_NUM_THREADS"
+        torch.set_num_threads(wanted(by, count))
     for path in _loaded("openblas"):
         library = ctypes.CDLL(path)
         for name in _OPENBLAS:
