@@ -102,6 +102,13 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
         Rule("!has(self.min) || self.min <= self.replicas", "min is above replicas", ".min"),
         Rule("!has(self.max) || self.max >= self.replicas", "max is below replicas", ".max"),
     ),
+    experiment.FailureRule: (
+        Rule(
+            "(has(self.exitCodes) && self.exitCodes.size() > 0) || "
+            "(has(self.logPattern) && self.logPattern.matches('[^* ]'))",
+            "a failure rule needs exitCodes, or a logPattern with more in it than *",
+        ),
+    ),
     labeling_job.Target: (
         Rule(
             "double(self.error) > 0.0 && double(self.error) < 0.5",

@@ -29,6 +29,7 @@ Consistency = Literal["sync", "ssp", "async"]
 TrialPhase = Literal[
     "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
 ]
+FailureAction = Literal["Restart", "RestartUncounted", "Fail"]
 TERMINAL: frozenset[str] = frozenset({"Succeeded", "Failed", "Stopped"})
 RESERVED_ENV = ("QUINTILE_", "HOROVOD_", "PET_", "OMPI_", "TF_CONFIG")
 
@@ -229,11 +230,35 @@ class TelemetrySpec(Wire):
     progress_timeout_seconds: Annotated[int, Field(ge=0)] = 600
 
 
+class FailureRule(Wire):
+    """What follows when a rank ends like this; the first rule that fits decides.
+
+    ``exitCodes``: one of these (128 + the number of a signal). ``logPattern``: one of the last 200
+    lines on stderr contains this text, in which ``*`` stands for any text. Both given: both hold.
+    ``RestartUncounted`` restarts without counting against a limit, ``Fail`` ends the trial.
+    """
+
+    action: FailureAction
+    exit_codes: list[Annotated[int, Field(ge=1, le=255)]] = Field(
+        default_factory=list, max_length=64
+    )
+    log_pattern: Annotated[str, StringConstraints(max_length=256)] = ""
+
+    @model_validator(mode="after")
+    def _says_when(self) -> Self:
+        if not self.exit_codes and not self.log_pattern.strip("* "):
+            raise ValueError(
+                "a failure rule needs exitCodes, or a logPattern with more in it than *"
+            )
+        return self
+
+
 class FailureSpec(Wire):
-    """How often a trial may restart before it fails."""
+    """How often a trial may restart before it fails, and which ends are told apart."""
 
     max_restarts: Annotated[int, Field(ge=0, le=100)] = 3
     max_in_place_restarts: Annotated[int, Field(ge=0, le=1000)] = 10
+    rules: list[FailureRule] = Field(default_factory=list, max_length=32)
 
 
 class ExperimentSpec(Wire):

@@ -17,7 +17,10 @@ RoundState = Literal["collecting", "closed", "ingested"]
 
 @dataclass(frozen=True)
 class RankFact:
-    """Last known state of one rank of the current generation; ``role`` as in the plan."""
+    """Last known state of one rank of the current generation; ``role`` as in the plan.
+
+    ``action`` is what a failure rule of the experiment says about its end.
+    """
 
     rank: int
     state: str
@@ -26,6 +29,7 @@ class RankFact:
     first_error: str
     step: int
     role: str = "worker"
+    action: str = ""
 
 
 @dataclass(frozen=True)

@@ -40,6 +40,7 @@ def program(trial: experiment.Trial) -> str:
         "run": template.run.document(),
         "checkpoint": template.checkpoint.document(),
         "telemetry": template.telemetry.document(),
+        "failureRules": [rule.document() for rule in template.failure.rules] or None,
     }
     present = {name: value for name, value in parts.items() if value is not None}
     return json.dumps(present, sort_keys=True, separators=(",", ":"))

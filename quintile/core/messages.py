@@ -12,11 +12,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from quintile.core.experiment import FailureAction
 from quintile.core.meta import Message
 
 GenerationState = Literal["forming", "running", "draining", "succeeded", "failed", "stopped"]
-Directive = Literal["continue", "regenerate", "stop", "suspend", "fenced"]
+Directive = Literal["continue", "regenerate", "stop", "suspend", "fenced", "stacks"]
+"""``stacks``: no step is finished any more; write what every rank does into its log, and say it."""
 RankState = Literal["starting", "running", "exited", "stalled", "stopped"]
+Witness = Literal["", "stack", "silent", "stopped"]
+"""What a rank answered that was asked for its stack; ``stopped``: its process is in state T."""
 
 
 class Envelope(Message):
@@ -35,11 +39,13 @@ class Join(Envelope):
 
     ``members`` is the planned number of replicas by role, ``procs`` the ranks that this replica
     starts, ``port`` a free port on its host for the rendezvous of the next generation,
-    ``max_restarts`` how many generations may follow the first before the attempt fails.
+    ``max_restarts`` how many generations may follow the first before the attempt fails,
+    ``progress_timeout_s`` how long a rank may take for a step (0 = for ever).
     """
 
     members: dict[str, int]
     max_restarts: Annotated[int, Field(ge=0)] = 10
+    progress_timeout_s: Annotated[float, Field(ge=0)] = 0.0
     procs: Annotated[int, Field(ge=1)] = 1
     host: str
     interface: str = ""
@@ -97,13 +103,21 @@ class JoinAnswer(Message):
 
 
 class RankReport(Message):
-    """One rank as its agent sees it."""
+    """One rank as its agent sees it.
+
+    ``still_s`` is for how long it has told no progress. After ``stacks``: ``witness``, ``where``
+    its main thread is, and whether it ``waits`` for other ranks there.
+    """
 
     rank: int
     pid: int
     state: RankState
     step: int = -1
     total_steps: int = 0
+    still_s: Annotated[float, Field(ge=0)] = 0.0
+    witness: Witness = ""
+    where: str = Field(default="", max_length=256)
+    waits: bool = False
 
 
 class Heartbeat(Envelope):
@@ -121,13 +135,17 @@ class HeartbeatAnswer(Message):
 
 
 class RankExit(Envelope):
-    """A rank ended. ``reason`` is the CamelCase word (``UserError``, ``OutOfMemory``, ...)."""
+    """A rank ended. ``reason`` is the CamelCase word (``UserError``, ``OutOfMemory``, ...).
+
+    ``action`` is what a failure rule of the experiment says about such an end, empty without one.
+    """
 
     rank: int
     exit_code: int
     signal: int = 0
     reason: str = Field(default="", max_length=64)
     first_error: str = Field(default="", max_length=1024)
+    action: FailureAction | Literal[""] = ""
 
 
 class MetricPoint(Message):

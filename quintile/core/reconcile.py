@@ -18,6 +18,7 @@ from quintile.core import (
     errors,
     experiment,
     facts,
+    failure_hints,
     plan,
     runplan,
     topology,
@@ -209,7 +210,8 @@ def _go_on(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> Tri
         return _begin(view, draft, reason="Resumed", message=f"attempt {before.attempt + 1}")
     if word.outcome == "failed" and word.failure is not None:
         draft = draft.put(last_failure=_stamped(before, word.failure, view))
-        return _fail(view, draft, reason=word.failure.reason, message=describe(word.failure))
+        message = failure_hints.with_hint(describe(word.failure), word.failure)
+        return _fail(view, draft, reason=word.failure.reason, message=message)
     if word.outcome in ("restart", "preempted") and word.failure is not None:
         return _again(view, draft, word)
     return _keep(view, draft)
@@ -233,6 +235,7 @@ def _again(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> Tri
         message = (
             f"{describe(failure)}; all {allowed} restarts of spec.failure.maxRestarts are used"
         )
+        message = failure_hints.with_hint(message, failure)
         return _fail(view, draft.put(last_failure=stamped), reason=failure.reason, message=message)
     draft = draft.put(restarts=restarts, last_failure=stamped)
     draft = draft.mark("Restarting", "True", reason=failure.reason, message=describe(failure))
@@ -287,6 +290,9 @@ def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:
     known = view.known
     if known.attempt != view.before.attempt:
         return draft
+    going = trial_status.progressing(view.before.conditions, known)
+    if going is not None:
+        draft = draft.mark("Progressing", going[0], reason=going[1], message=going[2])
     if known.state in ("running", "succeeded"):
         message = f"attempt {known.attempt}, generation {known.generation}"
         draft = draft.mark("Running", "True", reason="RanksStarted", message=message)

@@ -111,6 +111,23 @@ def metric_texts(values: dict[str, float]) -> list[experiment.Parameter]:
     ]
 
 
+def progressing(
+    before: Sequence[meta.Condition], known: facts.TrialFacts
+) -> tuple[conditions.Status, str, str] | None:
+    """Return status, reason and message of Progressing for a generation that runs or forms.
+
+    Who never tells steps is Unknown. After a stall it stays False until a step is finished.
+    """
+    if any(rank.step >= 0 and rank.role == "worker" for rank in known.ranks):
+        return "True", "StepsFinished", ""
+    stalled = known.failure is not None and known.failure.reason == "Stalled"
+    if stalled and known.failure is not None:
+        return "False", "Stalled", known.failure.first_error
+    if known.state != "running" or conditions.find(before, "Progressing") is not None:
+        return None
+    return "Unknown", "NoStepsTold", "no rank has told how many steps are done"
+
+
 def checkpoint(
     before: experiment.CheckpointRef | None, known: facts.TrialFacts
 ) -> experiment.CheckpointRef | None:

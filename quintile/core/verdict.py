@@ -27,6 +27,12 @@ EXIT_REASONS = {
     77: "ApiUnreachable",
 }
 PERMANENT = frozenset({"InvalidSpec", "NotFound", "Diverged"})
+RULED: dict[str, Outcome] = {
+    "Fail": "failed",
+    "Restart": "restart",
+    "RestartUncounted": "preempted",
+}
+"""What the actions of failure rules mean for the attempt."""
 UNCOUNTED = frozenset({"Preempted", "ApiUnreachable", "ReplicasGone"})
 
 
@@ -116,7 +122,8 @@ def _coordinator_failure(
         message = f"generation {known.generation} failed and no rank reported why"
         return "restart", experiment.LastFailure(reason="GenerationFailed", message=message)
     failure = rank_failure(known.failure)
-    return _user_or_restart(template, failure, step=known.failure.step), failure
+    ruled = RULED.get(known.failure.action)
+    return ruled or _user_or_restart(template, failure, step=known.failure.step), failure
 
 
 def _user_or_restart(
@@ -142,6 +149,8 @@ def _exited(
     failure = _failure(replica, reason=reason, message=message)
     if known is not None and known.failure is not None and code == 1:
         failure = rank_failure(known.failure)
+        if known.failure.action in RULED:
+            return Verdict(RULED[known.failure.action], failure)
     if reason in UNCOUNTED:
         return Verdict("preempted", failure)
     if code == 1:

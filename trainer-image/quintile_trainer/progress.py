@@ -9,6 +9,7 @@ import mmap
 import os
 import struct
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 _LAYOUT = struct.Struct("<qqd")
@@ -31,10 +32,25 @@ class Counter:
         _LAYOUT.pack_into(self._memory, 0, step, total_steps, time.time())
 
 
+@dataclass(frozen=True)
+class Mark:
+    """What a counter holds: steps done, of how many, and when the rank said so."""
+
+    step: int = -1
+    total_steps: int = 0
+    time_s: float = 0.0
+
+
+def mark(path: Path) -> Mark:
+    """Return what a rank last told; the default while it has not begun."""
+    try:
+        step, total_steps, time_s = _LAYOUT.unpack(path.read_bytes())
+    except (OSError, struct.error):
+        return Mark()
+    return Mark(int(step), int(total_steps), float(time_s))
+
+
 def read(path: Path) -> tuple[int, int]:
     """Return (step, total steps) of a rank; (-1, 0) while it has not begun."""
-    try:
-        step, total_steps, _ = _LAYOUT.unpack(path.read_bytes())
-    except (OSError, struct.error):
-        return -1, 0
-    return int(step), int(total_steps)
+    found = mark(path)
+    return found.step, found.total_steps

@@ -8,6 +8,7 @@ Standard library only.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -21,6 +22,9 @@ RESERVE_BYTES = 64 * 1024 * 1024
 """Room on the disk that streams which may lose records leave to those which may not."""
 CURSOR = "cursor.json"
 Record = Mapping[str, Any]
+Place = tuple[int, int]
+"""Number of a segment and a byte in it."""
+NO_END: Place = (2**62, 0)
 
 
 class Writer:
@@ -114,6 +118,16 @@ class Reader:
         """Return the number of the segment that is being shipped."""
         return self._segment
 
+    @property
+    def tail(self) -> int:
+        """Return the number of the last segment that the newest batch touches."""
+        return max([self._segment, *(number for number, _ in self._ends[-1:])])
+
+    @property
+    def place(self) -> Place:
+        """Return the place after the last acknowledged record."""
+        return self._segment, self._offset
+
     def _read(self, number: int, start: int, records: list[dict[str, Any]], limit: int) -> None:
         try:
             with (self._folder / f"{number:08d}.seg").open("rb") as file:
@@ -159,6 +173,14 @@ def free_bytes(descriptor: int) -> int:
 def segments(folder: Path) -> list[Path]:
     """Return the segments of a stream in order; empty for a stream that does not exist."""
     return sorted(folder.glob("*.seg"))
+
+
+def end(folder: Path) -> Place:
+    """Return the place after the last byte of a stream."""
+    for path in reversed(segments(folder)):
+        with contextlib.suppress(FileNotFoundError):
+            return number_of(path), path.stat().st_size
+    return (0, 0)
 
 
 def number_of(segment: Path) -> int:

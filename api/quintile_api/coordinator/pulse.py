@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -11,6 +12,8 @@ from sqlalchemy import orm
 from quintile.core import messages
 from quintile_api.runs import tables
 
+DOUBT_S = 1.0
+"""The shortest limit on a step that can be set."""
 AgentKey = tuple[str, int, str, int]
 """(trial uid, attempt, role, index)."""
 
@@ -74,6 +77,15 @@ def store(session: orm.Session, beats: dict[AgentKey, Beat]) -> set[str]:
     return moved
 
 
+def doubtful(beats: Mapping[AgentKey, Beat]) -> set[str]:
+    """Return the uids of trials with a rank that has told no progress for a while."""
+    return {
+        key[0]
+        for key, beat in beats.items()
+        if any(report.still_s >= DOUBT_S or report.witness for report in beat.ranks)
+    }
+
+
 def _store_rank(
     session: orm.Session,
     generation: tuple[str, int, int],
@@ -87,7 +99,8 @@ def _store_rank(
     row.state, row.pid = report.state, report.pid
     row.step = max(row.step, report.step)
     row.total_steps = max(row.total_steps, report.total_steps)
-    row.updated_s = seen_s
+    row.updated_s, row.still_s = seen_s, report.still_s
+    row.witness, row.place, row.waits = report.witness, report.where, report.waits
     run = session.get(tables.TrialRun, generation[0])
     if run is None or before == (row.state, row.step, row.total_steps):
         return False

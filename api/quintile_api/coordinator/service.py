@@ -14,7 +14,7 @@ from sqlalchemy import orm
 from quintile import ports, settings
 from quintile.adapters import outbox, signals, sql, tokens_ed25519
 from quintile.core import errors, messages
-from quintile_api.coordinator import fencing, plans, pulse, retention, state, transitions
+from quintile_api.coordinator import fencing, plans, pulse, retention, stalls, state, transitions
 from quintile_api.runs import checkpoints, tables
 
 Claims = tokens_ed25519.TrialClaims
@@ -53,8 +53,10 @@ class Coordinator:
             run = self._run(session, claims, message, now_s)
             row = self._generation(session, run, message)
             if row.state == "running" and not transitions.is_member(session, row, message):
-                text = f"the agent {message.role}-{message.index} started again"
-                transitions.step_down(session, run, row, cause=("AgentReplaced", text), now_s=now_s)
+                loss = transitions.agent_loss(
+                    row, message.role, message.index, reason="AgentReplaced", what="started again"
+                )
+                transitions.step_down(session, run, row, loss=loss, now_s=now_s)
                 self._tell(session, run)
                 row = state.current(session, run)
             if row.state == "forming" and run.stop_s is not None:
@@ -100,6 +102,7 @@ class Coordinator:
                 self.pulse.beat(claims.uid, message, now_s=self._parts.clock.now())
             if stale is not None or run is None or row is None:
                 raise stale or errors.NotFound(f"Trial {claims.trial} has not joined.")
+            suspect = stalls.is_suspect(row, message)
             if not transitions.is_member(session, row, message):
                 raise fencing.Stale(
                     f"{message.role}-{message.index} of this boot has not joined generation "
@@ -109,7 +112,14 @@ class Coordinator:
                     attempt=row.attempt,
                     generation=row.generation,
                 )
-            return _directions(run, row)
+            answer = _directions(run, row)
+        if not suspect:
+            return answer
+        # A stall is followed up at once; most heartbeats only wait to be written.
+        self.flush()
+        with self._database.read() as session:
+            run = state.speaker(session, claims.uid, message)
+            return _directions(run, state.current(session, run))
 
     def exited(self, claims: Claims, message: messages.RankExit) -> messages.HeartbeatAnswer:
         """Store that a rank ended and decide what that means. Idempotent per rank.
@@ -207,10 +217,14 @@ class Coordinator:
             if not gone:
                 return False
             if row.state == "running":
-                text = f"the agent {gone[0].role}-{gone[0].index} was silent for too long"
-                transitions.step_down(
-                    session, run, row, cause=("AgentLost", text), now_s=self._parts.clock.now()
+                loss = transitions.agent_loss(
+                    row,
+                    gone[0].role,
+                    gone[0].index,
+                    reason="AgentLost",
+                    what="was silent for too long",
                 )
+                transitions.step_down(session, run, row, loss=loss, now_s=self._parts.clock.now())
             for agent in gone:
                 agent.generation = 0
             self._tell(session, run)
@@ -225,14 +239,29 @@ class Coordinator:
         try:
             with self._database.write() as session:
                 moved = pulse.store(session, beats)
-                for uid in sorted(moved):
+                changed = {uid for uid in pulse.doubtful(beats) if self._watch(session, uid)}
+                for uid in sorted(moved | changed):
                     run = state.run_of(session, uid)
                     if run is not None:
                         self.outbox_append(session, run)
         except errors.Unavailable:
             self.pulse.put_back(beats)
             raise
+        if changed:
+            self.changed.notify()
         return len(beats)
+
+    def _watch(self, session: orm.Session, uid: str) -> bool:
+        """Look whether a trial stands still; return whether that changed something."""
+        run = state.run_of(session, uid, lock=True)
+        row = state.newest(session, uid, run.attempt) if run is not None else None
+        if run is None or row is None:
+            return False
+        now_s = self._parts.clock.now()
+        changed = stalls.watch(session, run, row, now_s=now_s)
+        if changed:
+            run.updated_s = now_s
+        return changed
 
     def outbox_append(self, session: orm.Session, run: tables.TrialRun) -> None:
         """Note in the outbox that a trial changed."""
@@ -358,6 +387,8 @@ def _check_member(message: messages.Join) -> None:
 def _directions(run: tables.TrialRun, row: tables.Generation) -> messages.HeartbeatAnswer:
     stop = row.state in state.TERMINAL or run.stop_s is not None
     directive: messages.Directive = "stop" if stop else "continue"
+    if not stop and row.state == "running" and row.stalled_s is not None:
+        directive = "stacks"
     return messages.HeartbeatAnswer(
         directive=directive, state=state.word(row), generation=row.generation
     )

@@ -110,6 +110,7 @@ def situation(
             reason=rank.reason,
             step=rank.step,
             total_steps=rank.total_steps,
+            action=rank.action,
         )
         for rank in ranks(session, row)
     )

@@ -5,6 +5,8 @@ Called by ``service`` inside its transactions; nothing here commits.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from sqlalchemy import orm
 
 from quintile.core import errors, messages
@@ -12,6 +14,16 @@ from quintile_api.coordinator import state, verdicts
 from quintile_api.runs import tables
 
 Failure = dict[str, object]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Why a generation ends although no rank did: a word, a sentence, and the rank to name."""
+
+    reason: str
+    sentence: str
+    role: str = "worker"
+    rank: int = -1
 
 
 def new_run(uid: str, *, namespace: str, name: str, now_s: float) -> tables.TrialRun:
@@ -40,6 +52,8 @@ def first_generation(uid: str, message: messages.Join, *, now_s: float) -> table
         members=message.members,
         max_restarts=message.max_restarts,
         restarts=0,
+        progress_timeout_s=message.progress_timeout_s,
+        stalled_s=None,
         plan=None,
         failure=None,
         resume_step=None,
@@ -96,6 +110,11 @@ def add_ranks(
                 signal=0,
                 reason="",
                 first_error="",
+                action="",
+                still_s=0.0,
+                witness="",
+                place="",
+                waits=False,
                 updated_s=now_s,
             )
         )
@@ -121,6 +140,7 @@ def store_exit(session: orm.Session, uid: str, message: messages.RankExit, *, no
     rank.signal = message.signal
     rank.reason = message.reason
     rank.first_error = message.first_error
+    rank.action = message.action
     rank.updated_s = now_s
     session.flush()
     return True
@@ -147,7 +167,8 @@ def settle_late(session: orm.Session, row: tables.Generation, message: messages.
     known = row.failure or {}
     just_before = message.generation == row.generation - 1 and row.state == "forming"
     own_fault = verdicts.is_own_fault(message.exit_code, message.reason)
-    if not (just_before and own_fault and known.get("reason") == verdicts.PEER_LOST):
+    tells = own_fault or message.action
+    if not (just_before and tells and known.get("reason") == verdicts.PEER_LOST):
         return False
     row.failure = {
         **known,
@@ -156,12 +177,25 @@ def settle_late(session: orm.Session, row: tables.Generation, message: messages.
         "exit_code": message.exit_code,
         "reason": message.reason,
         "first_error": message.first_error,
+        "action": message.action,
     }
+    if message.action == verdicts.UNCOUNTED:
+        row.restarts -= 1
     session.flush()
     started = state.has_started(session, row)
-    if verdicts.is_in_vain(message.exit_code, message.reason, started=started):
+    vain = verdicts.is_in_vain(message.exit_code, message.reason, started=started)
+    if message.action == verdicts.FAIL or (vain and not message.action):
         state.swap(session, row, "failed")
     return True
+
+
+def agent_loss(row: tables.Generation, role: str, index: int, *, reason: str, what: str) -> Loss:
+    """Return the loss of an agent; its first rank stands for it."""
+    plan = state.plan_of(row)
+    slots = plan.ranks if plan is not None else []
+    ranks = [slot.rank for slot in slots if (slot.role, slot.index) == (role, index)]
+    sentence = f"the agent {role}-{index} {what}"
+    return Loss(reason, sentence, role=role, rank=min(ranks, default=-1))
 
 
 def step_down(
@@ -169,20 +203,21 @@ def step_down(
     run: tables.TrialRun,
     row: tables.Generation,
     *,
-    cause: tuple[str, str],
+    loss: Loss,
     now_s: float,
 ) -> None:
-    """End a running generation because an agent is gone; ``cause`` is (reason, sentence)."""
+    """End a running generation because an agent is gone or a rank stands still."""
     now = state.situation(session, run, row)
     outcome = verdicts.restart_or_fail(now, [])
     if now.stopping or any(verdicts.yielded(rank) for rank in now.ranks):
         outcome = "stopped"
     failure: Failure = {
-        "rank": -1,
+        "rank": loss.rank,
+        "role": loss.role,
         "state": "lost",
         "exit_code": None,
-        "reason": cause[0],
-        "first_error": cause[1],
+        "reason": loss.reason,
+        "first_error": loss.sentence,
         "step": run.step,
     }
     _carry_out(session, run, row, outcome=outcome, failure=failure, now_s=now_s)
@@ -197,18 +232,19 @@ def _carry_out(
     failure: Failure | None,
     now_s: float,
 ) -> None:
-    if outcome == "restart":
+    if outcome in ("restart", "again"):
         if state.swap(session, row, "draining", failure=failure):
-            session.add(_next_generation(row, now_s=now_s))
+            restarts = row.restarts + (1 if outcome == "restart" else 0)
+            session.add(_next_generation(row, restarts=restarts, now_s=now_s))
             session.flush()
     elif outcome == "failed":
         state.swap(session, row, "failed", failure=failure)
-    elif outcome != "none":
+    elif outcome in ("succeeded", "stopped"):
         state.swap(session, row, outcome)
         run.step = max([run.step, *(rank.step for rank in state.ranks(session, row))])
 
 
-def _next_generation(row: tables.Generation, *, now_s: float) -> tables.Generation:
+def _next_generation(row: tables.Generation, *, restarts: int, now_s: float) -> tables.Generation:
     return tables.Generation(
         trial_uid=row.trial_uid,
         attempt=row.attempt,
@@ -216,7 +252,9 @@ def _next_generation(row: tables.Generation, *, now_s: float) -> tables.Generati
         state="forming",
         members=row.members,
         max_restarts=row.max_restarts,
-        restarts=row.restarts + 1,
+        restarts=restarts,
+        progress_timeout_s=row.progress_timeout_s,
+        stalled_s=None,
         plan=None,
         failure=row.failure,
         resume_step=None,
@@ -234,5 +272,6 @@ def _failure_of(session: orm.Session, row: tables.Generation, end: verdicts.Rank
         "exit_code": end.exit_code,
         "reason": end.reason,
         "first_error": rank.first_error if rank is not None else "",
+        "action": end.action,
         "step": end.step,
     }

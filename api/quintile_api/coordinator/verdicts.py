@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Outcome = Literal["none", "succeeded", "stopped", "restart", "failed"]
+Outcome = Literal["none", "succeeded", "stopped", "restart", "again", "failed"]
+"""``again``: a restart that counts against no limit."""
 YIELDED = 75
 YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped"})
 USER_ERROR = 1
@@ -17,11 +18,13 @@ OWN_FAULT = frozenset({"UserError", "InvalidSpec", "Diverged"})
 LASTING = frozenset({"InvalidSpec", "Diverged"})
 """Ends that every repetition meets again: refused input, and a loss that is no number."""
 PEER_LOST = "PeerLost"
+FAIL, RESTART, UNCOUNTED = "Fail", "Restart", "RestartUncounted"
+"""Actions of failure rules."""
 
 
 @dataclass(frozen=True)
 class RankEnd:
-    """One rank; ``exit_code`` is None while it runs."""
+    """One rank; ``exit_code`` is None while it runs; ``action`` is what a failure rule says."""
 
     rank: int
     role: str
@@ -29,6 +32,7 @@ class RankEnd:
     reason: str
     step: int
     total_steps: int
+    action: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,8 +73,19 @@ def judge(now: Situation) -> Outcome:
 
 
 def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:
-    """Return whether another generation may follow; ``bad`` are the ranks that ended badly."""
-    if any(is_in_vain(rank.exit_code, rank.reason, started=now.started) for rank in bad):
+    """Return whether another generation may follow; ``bad`` are the ranks that ended badly.
+
+    A failure rule about the rank that is the cause goes before everything else.
+    """
+    cause = culprit(bad)
+    action = cause.action if cause is not None else ""
+    if action == UNCOUNTED:
+        return "again"
+    if action == FAIL:
+        return "failed"
+    if not action and any(
+        is_in_vain(rank.exit_code, rank.reason, started=now.started) for rank in bad
+    ):
         return "failed"
     return "restart" if now.restarts < now.max_restarts else "failed"
 

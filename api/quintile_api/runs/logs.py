@@ -1,5 +1,8 @@
 """Log lines of ranks: stored in chunks as they come, read from the end, from a place, or live.
 
+A trial may store so many characters of log; beyond that the oldest chunks go, and one line stands
+in their place and says how many lines that were.
+
 The place of a line is ``<chunk id>.<offset>``; it is the event id of the live stream, so that a
 reader that comes back with Last-Event-ID gets no gap and no repeat.
 """
@@ -19,6 +22,12 @@ from quintile_api.runs import streams, tables
 
 STREAM: Final = "logs"
 PAGE_CHUNKS: Final = 20
+QUOTA: Final = 256 * 1024 * 1024
+"""Characters of log of one trial."""
+CHECK_EVERY: Final = 16
+"""The quota is looked at once in so many chunks."""
+SLACK: Final = 0.9
+"""Trimming makes room down to this share of the quota, so that it is not needed at once again."""
 Place = tuple[int, int]
 START: Final[Place] = (0, 0)
 
@@ -39,8 +48,9 @@ class LogView(Message):
 class LogStore:
     """Stores and reads lines; ``arrived`` wakes followers in this process."""
 
-    def __init__(self, database: sql.Database) -> None:
+    def __init__(self, database: sql.Database, *, quota: int = QUOTA) -> None:
         self._database = database
+        self._quota = quota
         self.arrived = signals.Signal()
 
     def store(self, uid: str, batch: messages.LogBatch) -> int:
@@ -59,16 +69,20 @@ class LogStore:
             fresh = [line for line in batch.lines if before is None or line.seq > before]
             if not fresh:
                 return streams.NOTHING if before is None else before
-            session.add(
-                tables.LogChunk(
-                    trial_uid=uid,
-                    attempt=batch.attempt,
-                    generation=batch.generation,
-                    rank=batch.rank,
-                    lines=[[line.seq, line.time, line.stream, line.line] for line in fresh],
-                )
+            chunk = tables.LogChunk(
+                trial_uid=uid,
+                attempt=batch.attempt,
+                generation=batch.generation,
+                rank=batch.rank,
+                lines=[[line.seq, line.time, line.stream, line.line] for line in fresh],
+                size=sum(len(line.line) for line in fresh),
+                dropped=0,
             )
+            session.add(chunk)
             streams.save(session, key, fresh[-1].seq)
+            session.flush()
+            if chunk.id % CHECK_EVERY == 0:
+                _trim(session, uid, self._quota)
         self.arrived.notify()
         return fresh[-1].seq
 
@@ -115,6 +129,28 @@ def place_of(text: str) -> Place:
             hint="Send back the id of the last line that arrived.",
         )
     return int(chunk), int(offset) + 1
+
+
+def _trim(session: orm.Session, uid: str, quota: int) -> None:
+    """Replace the oldest chunks of a trial beyond its quota by one line that counts them."""
+    row = tables.LogChunk
+    stored = session.scalar(sa.select(sa.func.sum(row.size)).where(row.trial_uid == uid)) or 0
+    if stored <= quota:
+        return
+    surplus, lines, last = stored - int(quota * SLACK), 0, None
+    for chunk in session.scalars(_chunks(uid, None).order_by(row.id)):
+        if surplus <= 0:
+            break
+        if last is not None:
+            session.delete(last)
+        lines += chunk.dropped or len(chunk.lines)
+        surplus -= chunk.size
+        last = chunk
+    if last is None:
+        return
+    seq, time_s, _, _ = last.lines[-1]
+    words = f"[quintile] {lines} lines dropped: the log of this run is full"
+    last.lines, last.size, last.dropped = [[seq, time_s, "agent", words]], 0, lines
 
 
 def _after(session: orm.Session, uid: str, *, after: Place, rank: int | None) -> Iterator[LogView]:

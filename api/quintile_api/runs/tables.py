@@ -33,7 +33,10 @@ class TrialRun(tables.Base):
 
 
 class Generation(tables.Base):
-    """One generation of one attempt; every change of ``state`` is a compare-and-swap."""
+    """One generation of one attempt; every change of ``state`` is a compare-and-swap.
+
+    ``stalled_s``: since when no step is finished any more and the ranks are asked for their stacks.
+    """
 
     __tablename__ = "generations"
     trial_uid: orm.Mapped[str] = orm.mapped_column(Uid, primary_key=True)
@@ -43,6 +46,8 @@ class Generation(tables.Base):
     members: orm.Mapped[dict[str, int]] = orm.mapped_column(sa.JSON)
     max_restarts: orm.Mapped[int]
     restarts: orm.Mapped[int]
+    progress_timeout_s: orm.Mapped[float]
+    stalled_s: orm.Mapped[float | None]
     plan: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)
     failure: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)
     resume_step: orm.Mapped[int | None]
@@ -67,7 +72,7 @@ class AgentRow(tables.Base):
 
 
 class RankRow(tables.Base):
-    """One rank of one generation, as its agent last saw it."""
+    """One rank of one generation, as its agent last saw it; see ``messages.RankReport``."""
 
     __tablename__ = "ranks"
     trial_uid: orm.Mapped[str] = orm.mapped_column(Uid, primary_key=True)
@@ -84,6 +89,11 @@ class RankRow(tables.Base):
     signal: orm.Mapped[int]
     reason: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     first_error: orm.Mapped[str] = orm.mapped_column(sa.String(1024))
+    action: orm.Mapped[str] = orm.mapped_column(sa.String(32))
+    still_s: orm.Mapped[float]
+    witness: orm.Mapped[str] = orm.mapped_column(sa.String(16))
+    place: orm.Mapped[str] = orm.mapped_column(sa.String(256))
+    waits: orm.Mapped[bool]
     updated_s: orm.Mapped[float]
 
 
@@ -114,7 +124,10 @@ class MetricRow(tables.Base):
 
 
 class LogChunk(tables.Base):
-    """Consecutive log lines of one rank: ``lines`` is a list of [seq, time, stream, text]."""
+    """Consecutive log lines of one rank: ``lines`` is a list of [seq, time, stream, text].
+
+    ``size`` counts their characters. A chunk that stands for ``dropped`` lines holds one line.
+    """
 
     __tablename__ = "log_chunks"
     __table_args__ = (
@@ -127,6 +140,8 @@ class LogChunk(tables.Base):
     generation: orm.Mapped[int]
     rank: orm.Mapped[int]
     lines: orm.Mapped[list[list[Any]]] = orm.mapped_column(sa.JSON)
+    size: orm.Mapped[int]
+    dropped: orm.Mapped[int]
 
 
 class CheckpointRow(tables.Base):

@@ -86,6 +86,7 @@ class Courier:
             place = wire.Place(
                 members=env.members,
                 max_restarts=env.max_in_place,
+                progress_timeout_s=_progress_timeout_s(env.program),
                 procs=env.procs,
                 host=env.host,
                 port=self._hold_port(),
@@ -186,6 +187,11 @@ class Pulse:
                 self._box.post(_advice_of(refused, asked))
                 continue
             self._box.post(_advice(answer, asked))
+
+
+def _progress_timeout_s(program: wire.Json) -> float:
+    given = program.get("telemetry", {}).get("progressTimeoutSeconds")
+    return float(given) if given else 0.0
 
 
 def _advice(answer: wire.Json, asked: int) -> inbox.Advice:

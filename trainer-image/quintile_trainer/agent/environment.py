@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+LOG_QUOTA_BYTES = 256 * 1024 * 1024
+SMALLEST_QUOTA_BYTES = 4 * 1024 * 1024
+
 
 class BadEnvironment(Exception):
     """A variable that the plan must set is missing or unreadable."""
@@ -21,6 +24,7 @@ class AgentEnv:
 
     ``members`` counts replicas by role, ``procs`` is how many ranks this replica runs, ``program``
     is the JSON that the ranks get, ``away_limit_s`` how long the API may be away,
+    ``log_quota_bytes`` what the logs of one rank may take on the disk,
     ``zygote_after_s`` how long ranks train before they get a zygote (infinite: they never do).
     """
 
@@ -42,6 +46,7 @@ class AgentEnv:
     away_limit_s: float
     heartbeat_s: float
     zygote_after_s: float
+    log_quota_bytes: int
 
 
 def load(variables: Mapping[str, str]) -> AgentEnv:
@@ -70,6 +75,7 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         away_limit_s=_decimal(variables, "QUINTILE_AWAY_LIMIT_S", 1800.0),
         heartbeat_s=_decimal(variables, "QUINTILE_HEARTBEAT_S", 2.0),
         zygote_after_s=_zygote_after_s(variables),
+        log_quota_bytes=_quota_bytes(variables),
     )
 
 
@@ -87,6 +93,17 @@ def _zygote_after_s(variables: Mapping[str, str]) -> float:
     if variables.get("QUINTILE_ZYGOTE_AFTER_S") == "0":
         return math.inf
     return _decimal(variables, "QUINTILE_ZYGOTE_AFTER_S", 10.0)
+
+
+def _quota_bytes(variables: Mapping[str, str]) -> int:
+    if not variables.get("QUINTILE_LOG_QUOTA_BYTES"):
+        return LOG_QUOTA_BYTES
+    quota = _number(variables, "QUINTILE_LOG_QUOTA_BYTES")
+    if quota < SMALLEST_QUOTA_BYTES:
+        raise BadEnvironment(
+            f"QUINTILE_LOG_QUOTA_BYTES is {quota}; expected {SMALLEST_QUOTA_BYTES} or more"
+        )
+    return quota
 
 
 def _text(variables: Mapping[str, str], name: str) -> str:

@@ -15,6 +15,7 @@ from quintile_trainer import spool
 
 LINE_LIMIT = 16_000
 TAIL_LINES = 200
+HEARD_LINES = 20_000
 READ_BYTES = 65536
 
 
@@ -27,6 +28,7 @@ class RankOutput:
         self._pending: dict[str, bytes] = {}
         self._lost = 0
         self._open = 0
+        self._heard: list[str] | None = None
         self.tail: collections.deque[str] = collections.deque(maxlen=TAIL_LINES)
         self.closed = threading.Event()
 
@@ -60,10 +62,27 @@ class RankOutput:
         """Spool one line; a full disk drops it and the next line that fits says how many."""
         # A progress bar rewrites its line with carriage returns: the newest state is enough.
         text = line.rstrip("\r").rpartition("\r")[2].replace("\x00", "")
-        if stream == "stderr":
+        heard = self._heard
+        if stream == "stderr" and heard is not None and len(heard) < HEARD_LINES:
+            # What faulthandler writes is for whoever listens; it is no word about an error.
+            heard.append(text)
+        elif stream == "stderr":
             self.tail.append(text)
         for start in range(0, max(len(text), 1), LINE_LIMIT):
             self._spool(text[start : start + LINE_LIMIT], stream)
+
+    def listen(self) -> None:
+        """Collect what comes on stderr from now on."""
+        self._heard = []
+
+    @property
+    def heard(self) -> list[str]:
+        """Return what came on stderr since ``listen``."""
+        return list(self._heard or ())
+
+    def unlisten(self) -> None:
+        """Collect no more."""
+        self._heard = None
 
     def _spool(self, text: str, stream: str) -> None:
         record = {"time": time.time(), "line": text, "stream": stream}

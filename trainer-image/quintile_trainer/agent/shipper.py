@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import sys
 import threading
 import time
@@ -20,7 +21,8 @@ from quintile_trainer.agent import inbox, link, wire
 PERIOD_S = 0.5
 BATCH = 2000
 URL_BATCH = 60
-LOG_QUOTA_BYTES = 256 * 1024 * 1024
+LOGS_SLICE_S = 2.0
+"""After so long with logs, metrics and checkpoints are looked after again."""
 SHIPPED = ".shipped"
 StreamKey = tuple[int, int, str]
 """(generation, rank, metrics | logs)."""
@@ -34,8 +36,6 @@ class Shipper:
         shared: link.Link,
         state: layout.StateFolder,
         box: inbox.Inbox,
-        *,
-        log_quota_bytes: int = LOG_QUOTA_BYTES,
     ) -> None:
         self._link = shared
         self._state = state
@@ -46,7 +46,9 @@ class Shipper:
         self._asked = 0
         self._finished = 0
         self._fenced = False
-        self._log_quota_bytes = log_quota_bytes
+        # Segments in a batch under way must not be trimmed, whoever trims.
+        self._reading = threading.Lock()
+        self._held: dict[StreamKey, int] = {}
 
     def flush(self, timeout_s: float, cancelled: threading.Event | None = None) -> bool:
         """Wait until a pass that begins now has delivered everything; False when time ran out."""
@@ -64,6 +66,7 @@ class Shipper:
 
     def run(self) -> None:
         """Make passes until the process ends or the attempt is over."""
+        inbox.start_thread("log-quota", self._keep_quota, self._box)
         pause_s = PERIOD_S
         while not self._fenced:
             with self._wake:
@@ -88,13 +91,25 @@ class Shipper:
                 self._wake.notify_all()
 
     def _pass(self) -> None:
+        self._ship_what_counts()
+        for key in self._streams("logs"):
+            self._ship_logs(key)
+
+    def _ship_what_counts(self) -> None:
         for key in self._streams("metrics"):
             self._ship_stream(key)
         self._ship_checkpoint()
         self._ship_artifacts()
-        for key in self._streams("logs"):
-            self._trim(key)
-            self._ship_stream(key)
+
+    def _ship_logs(self, key: StreamKey) -> None:
+        """Ship what is there now: a rank may print faster than anybody can ship."""
+        folder = self._state.generation(key[0]).stream(key[1], key[2])
+        end = spool.end(folder)
+        while self._reader(key).place < end:
+            until = time.monotonic() + LOGS_SLICE_S
+            if not self._ship_stream(key, until=until, end=end):
+                return
+            self._ship_what_counts()
 
     def _streams(self, name: str) -> list[StreamKey]:
         found = []
@@ -103,9 +118,21 @@ class Shipper:
             found.append((generation, int(folder.parent.name.partition("-")[2]), name))
         return sorted(found)
 
-    def _ship_stream(self, key: StreamKey) -> None:
+    def _ship_stream(
+        self,
+        key: StreamKey,
+        *,
+        until: float = math.inf,
+        end: spool.Place = spool.NO_END,
+    ) -> bool:
+        """Ship a stream; return whether time (of the monotonic clock) was over before its end."""
         reader, limit = self._reader(key), BATCH
-        while records := reader.batch(limit):
+        while reader.place < end:
+            if time.monotonic() > until:
+                return True
+            records = self._take(key, limit)
+            if not records:
+                return False
             try:
                 seq = self._post_records(key, records, reader.next_seq)
             except link.Refused as refused:
@@ -119,8 +146,17 @@ class Shipper:
             stored = seq - reader.next_seq + 1
             if stored <= 0:
                 raise link.Away(f"{key[2]} of rank {key[1]} were not stored")
-            reader.ack(min(stored, len(records)))
+            with self._reading:
+                reader.ack(min(stored, len(records)))
             limit = min(limit * 2, BATCH)
+        return False
+
+    def _take(self, key: StreamKey, limit: int) -> list[wire.Json]:
+        reader = self._reader(key)
+        with self._reading:
+            records = reader.batch(limit)
+            self._held[key] = reader.tail
+        return records
 
     def _post_records(self, key: StreamKey, records: list[wire.Json], first_seq: int) -> int:
         generation, rank, name = key
@@ -128,18 +164,32 @@ class Shipper:
         body = render(self._link.envelope(generation), rank, records, first_seq)
         return int(self._client.post(self._link.path(name), body)["seq"])
 
+    def _keep_quota(self) -> None:
+        """Hold the logs of every rank below their quota, however long an answer takes."""
+        while not self._fenced:
+            for key in self._streams("logs"):
+                with contextlib.suppress(OSError):
+                    self._trim(key)
+            time.sleep(PERIOD_S)
+
     def _trim(self, key: StreamKey) -> None:
         generation, rank, name = key
         folder = self._state.generation(generation).stream(rank, name)
-        head = self._reader(key).head
-        spool.trim(folder, quota_bytes=self._log_quota_bytes, head=head, marker=_marker)
+        quota = self._link.env.log_quota_bytes
+        if spool.size_bytes(folder) <= quota:
+            return
+        with self._reading:
+            head = max(self._held.get(key, 0), self._reader(key).head)
+            spool.trim(folder, quota_bytes=quota, head=head, marker=_marker)
 
     def _reader(self, key: StreamKey) -> spool.Reader:
         generation, rank, name = key
-        if key not in self._readers:
+        known = self._readers.get(key)
+        if known is None:
             folder = self._state.generation(generation).stream(rank, name)
-            self._readers[key] = spool.Reader(folder)
-        return self._readers[key]
+            # Two threads may come here at once; both get the same one.
+            known = self._readers.setdefault(key, spool.Reader(folder))
+        return known
 
     def _ship_checkpoint(self) -> None:
         """Commit the newest local checkpoint; older ones are superseded."""

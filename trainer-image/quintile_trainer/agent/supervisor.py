@@ -14,7 +14,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quintile_trainer import exit_codes, layout, progress, spool
+from quintile_trainer import exit_codes, layout, spool
 from quintile_trainer.agent import (
     courier,
     exits,
@@ -27,8 +27,10 @@ from quintile_trainer.agent import (
     output,
     processes,
     resume,
+    rules,
     shipper,
     wire,
+    witness,
 )
 
 TERMINAL = ("succeeded", "failed", "stopped")
@@ -58,6 +60,7 @@ class Work:
     ready: inbox.Ready
     folder: layout.GenerationFolder
     ranks: processes.RankSet
+    watch: witness.Watch
     reported: set[int] = field(default_factory=set)
     delivered: set[int] = field(default_factory=set)
     failure: wire.RankEnd | None = None
@@ -129,7 +132,8 @@ class Supervisor:
     def _start(self, ready: inbox.Ready) -> None:
         folder = launching.write_run(self._env, self._state, ready)
         generation = int(ready.plan["generation"])
-        work = Work(ready, folder, processes.RankSet(generation, self._nursery))
+        ranks = processes.RankSet(generation, self._nursery)
+        work = Work(ready, folder, ranks, witness.Watch(ranks, folder))
         self._nursery.begin()
         self._courier.release_port()
         step = (ready.plan.get("resume") or {}).get("step") if ready.resume_dir else None
@@ -181,6 +185,18 @@ class Supervisor:
             shipper.note(f"generation {advice.generation} follows; ranks are killed and join it")
             self._kill_ranks()
             self._join()
+        elif self._work is not None and advice.asked == self._work.ranks.generation:
+            self._heed_stall(self._work, found=advice.directive == "stacks")
+
+    def _heed_stall(self, work: Work, *, found: bool) -> None:
+        """Ask the ranks where they are, once per stall."""
+        if not found:
+            work.watch.forget()
+            return
+        listen = work.watch.ask(self._pulse.hurry)
+        if listen is not None:
+            shipper.note("no step is finished any more; every rank is asked for its stacks")
+            inbox.start_thread("stacks", listen, self._box)
 
     def _is_behind(self, advice: inbox.Advice) -> bool:
         assert self._work is not None
@@ -246,10 +262,12 @@ class Supervisor:
             tail=list(rank.lines.tail),
             oom_kills=exits.oom_kills() - self._oom_kills,
         )
-        reason = exits.reason(ended)
+        reason, line = exits.reason(ended), exits.first_error(ended)
         if self._leaving is not None and ended.exit_code != 0:
-            reason = self._leaving.reason
-        return wire.RankEnd(rank.rank, ended.exit_code, number, reason, exits.first_error(ended))
+            return wire.RankEnd(rank.rank, ended.exit_code, number, self._leaving.reason, line)
+        given = self._env.program.get("failureRules", [])
+        action = rules.action(given, exit_code=ended.exit_code, tail=ended.tail)
+        return wire.RankEnd(rank.rank, ended.exit_code, number, reason, line, action)
 
     def _mind_time(self) -> None:
         now = time.monotonic()
@@ -318,9 +336,4 @@ class Supervisor:
             work = self._work
         if work is None or work.ranks.generation != self._link.generation:
             return []
-        views = []
-        for rank in work.ranks.ranks:
-            step, total_steps = progress.read(work.folder.progress(rank.rank))
-            state = "exited" if rank.ended else ("running" if step >= 0 else "starting")
-            views.append(wire.RankView(rank.rank, rank.pid, state, step, total_steps))
-        return views
+        return work.watch.views()

@@ -42,28 +42,34 @@ class Place:
     host: str
     port: int
     interface: str = ""
+    progress_timeout_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class RankView:
-    """One rank as the agent sees it."""
+    """One rank as the agent sees it; see ``messages.RankReport``."""
 
     rank: int
     pid: int
     state: str
     step: int
     total_steps: int
+    still_s: float = 0.0
+    witness: str = ""
+    where: str = ""
+    waits: bool = False
 
 
 @dataclass(frozen=True)
 class RankEnd:
-    """How a rank ended."""
+    """How a rank ended, and what a failure rule says about that."""
 
     rank: int
     exit_code: int
     signal: int
     reason: str
     first_error: str
+    action: str = ""
 
 
 def join(envelope: Envelope, place: Place) -> Json:
@@ -72,6 +78,7 @@ def join(envelope: Envelope, place: Place) -> Json:
         **envelope.json(),
         "members": dict(place.members),
         "max_restarts": place.max_restarts,
+        "progress_timeout_s": place.progress_timeout_s,
         "procs": place.procs,
         "host": place.host,
         "interface": place.interface,
@@ -90,6 +97,10 @@ def heartbeat(envelope: Envelope, ranks: Sequence[RankView]) -> Json:
                 "state": view.state,
                 "step": view.step,
                 "total_steps": view.total_steps,
+                "still_s": view.still_s,
+                "witness": view.witness,
+                "where": view.where[:256],
+                "waits": view.waits,
             }
             for view in ranks
         ],
@@ -105,6 +116,7 @@ def rank_exit(envelope: Envelope, end: RankEnd) -> Json:
         "signal": end.signal,
         "reason": end.reason[:64],
         "first_error": end.first_error[:1024],
+        "action": end.action,
     }
 
 

@@ -1,0 +1,120 @@
+"""Steps that are not finished any more: found, witnessed, and ended by a new generation.
+
+Agents say for how long each rank has told no progress, by their own clocks, so that an API that was
+away mistakes nothing. A stall is first noted (the agents then ask every rank for its stack), and
+ends the generation when all ranks that run were heard, or after ``WITNESS_WAIT_S``. Called inside
+the transaction that stores heartbeats; nothing here commits.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import sqlalchemy as sa
+from sqlalchemy import orm
+
+from quintile.core import messages
+from quintile_api.coordinator import state, transitions
+from quintile_api.runs import tables
+
+WITNESS_WAIT_S: Final = 6.0
+FINISHED_FACTOR: Final = 3
+"""After its last step a rank still evaluates and saves; that may take so many times as long."""
+REASON: Final = "Stalled"
+_KINDS: Final[Mapping[str, int]] = {"stopped": 0, "silent": 1, "": 2, "stack": 3}
+
+
+def is_suspect(row: tables.Generation, message: messages.Heartbeat) -> bool:
+    """Return whether a heartbeat may show a stall, or answer the question about one."""
+    if row.state != "running" or row.progress_timeout_s <= 0:
+        return False
+    return row.stalled_s is not None or any(
+        report.still_s > row.progress_timeout_s for report in message.ranks
+    )
+
+
+def watch(
+    session: orm.Session, run: tables.TrialRun, row: tables.Generation, *, now_s: float
+) -> bool:
+    """Go one step on with a generation that may stand still; return whether that changed it."""
+    if row.state != "running" or row.progress_timeout_s <= 0 or run.stop_s is not None:
+        return False
+    ranks = [rank for rank in state.ranks(session, row) if rank.exit_code is None]
+    still = _still(session, row, ranks)
+    if not still:
+        moved_on, row.stalled_s = row.stalled_s is not None, None
+        return moved_on
+    if row.stalled_s is None:
+        row.stalled_s = now_s
+        return True
+    unheard = [rank for rank in ranks if not rank.witness]
+    if unheard and now_s - row.stalled_s < WITNESS_WAIT_S:
+        return False
+    loss = _loss(row, late(ranks), max(rank.still_s for rank in still))
+    transitions.step_down(session, run, row, loss=loss, now_s=now_s)
+    return True
+
+
+def late(ranks: Sequence[tables.RankRow]) -> tables.RankRow:
+    """Return the rank that the others wait for, as far as can be told.
+
+    In this order: its process is stopped, it gave no stack, its agent was not heard, it is behind,
+    it is not in a place where ranks wait for each other, it is where the fewest are.
+    """
+    places = collections.Counter(rank.place for rank in ranks)
+
+    def order(rank: tables.RankRow) -> tuple[int, float, bool, int, bool, int]:
+        step = rank.step if rank.step >= 0 else float("inf")
+        kind = _KINDS.get(rank.witness, 2)
+        return kind, step, rank.waits, places[rank.place], rank.role != "worker", rank.rank
+
+    return min(ranks, key=order)
+
+
+def _still(
+    session: orm.Session, row: tables.Generation, ranks: Sequence[tables.RankRow]
+) -> list[tables.RankRow]:
+    """Return the workers that take too long. Who never tells steps is not measured by them."""
+    found = []
+    for rank in ranks:
+        finished = 0 < rank.total_steps <= rank.step
+        limit_s = row.progress_timeout_s * (FINISHED_FACTOR if finished else 1)
+        if rank.role != "worker" or rank.still_s <= limit_s:
+            continue
+        if rank.step >= 0 or _told_before(session, rank):
+            found.append(rank)
+    return found
+
+
+def _told_before(session: orm.Session, rank: tables.RankRow) -> bool:
+    """Return whether a rank told steps in an earlier generation of the attempt."""
+    query = sa.select(tables.RankRow.rank).where(
+        tables.RankRow.trial_uid == rank.trial_uid,
+        tables.RankRow.attempt == rank.attempt,
+        tables.RankRow.rank == rank.rank,
+        tables.RankRow.role == rank.role,
+        tables.RankRow.step >= 0,
+    )
+    return session.scalars(query.limit(1)).first() is not None
+
+
+def _loss(row: tables.Generation, rank: tables.RankRow, still_s: float) -> transitions.Loss:
+    done = f"after step {rank.step}" if rank.step >= 0 else "before its first step"
+    sentence = (
+        f"no step was finished for {still_s:.0f} s (telemetry.progressTimeoutSeconds is "
+        f"{row.progress_timeout_s:g}); rank {rank.rank} ({rank.role}-{rank.index}) is late, "
+        f"{done}: {_why(rank)}; the stacks of all ranks are in the log"
+    )
+    return transitions.Loss(REASON, sentence, role=rank.role, rank=rank.rank)
+
+
+def _why(rank: tables.RankRow) -> str:
+    if rank.witness == "stopped":
+        return "its process is stopped (state T)"
+    if rank.witness == "silent":
+        return f"it gave no stack ({rank.place})" if rank.place else "it gave no stack"
+    if rank.witness == "stack":
+        return f"it is in {rank.place}" if rank.place else "its stack names no place"
+    return "its agent did not answer when stacks were asked for"

@@ -1,0 +1,111 @@
+"""Ranks that stand still: found, asked for their stacks, named, and started again in place."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from quintile.testing import agents
+
+STEPS = """
+    import os, pathlib, sys, time
+    from quintile_trainer import context
+
+    run = context.current()
+    total, wedged = int(sys.argv[1]), sys.argv[2]
+    mark = pathlib.Path(os.environ["FOLDER"]) / f"wedged-{run.rank}"
+
+    def wedge():
+        mark.touch()
+        while True:
+            time.sleep(60)
+
+    step = max(run.restored_step(), 0)
+    while step < total:
+        time.sleep(0.02)
+        step += 1
+        if wedged == str(run.rank) and step == 5 and not mark.exists():
+            wedge()
+        run.progress(step, total)
+"""
+LIMIT = {"summaryEverySteps": 1, "progressTimeoutSeconds": 1}
+
+
+def said(run: Any) -> str:
+    return "\n".join(line["line"] for line in run.logs())
+
+
+def test_a_stopped_rank_is_named_and_the_run_goes_on(bench: Any) -> None:
+    run = bench.script(STEPS, args=("150", "none"), workers=2, telemetry=LIMIT)
+    first, second = run.start()
+    run.until_step(5)
+    before = (first.process.pid, second.process.pid)
+    os.kill(second.ranks()[1], signal.SIGSTOP)
+    run.until(what="generation 2 runs", generation=2, state="running")
+    facts = run.facts
+    assert (facts.failure.reason, facts.failure.rank) == ("Stalled", 1)
+    assert facts.failure.first_error.startswith("no step was finished for ")
+    assert "rank 1 (worker-1) is late, after step " in facts.failure.first_error
+    assert "its process is stopped (state T)" in facts.failure.first_error
+    assert (first.process.pid, second.process.pid) == before
+    assert (first.wait(), second.wait()) == (0, 0)
+    assert (run.facts.state, run.facts.generation) == ("succeeded", 2)
+    text = said(run)
+    assert "rank 1 stands still: its process is stopped (state T), so it gives no stack" in text
+    assert "(most recent call first):" in text
+    assert "[quintile] rank 0 stands still: it is in <module> (train.py:" in text
+
+
+def test_the_late_rank_is_named_with_the_place_where_it_hangs(bench: Any) -> None:
+    run = bench.script(STEPS, args=("60", "0"), workers=2, telemetry=LIMIT)
+    first, second = run.start()
+    assert (first.wait(), second.wait()) == (0, 0)
+    facts = run.facts
+    assert (facts.state, facts.generation, facts.in_place_restarts) == ("succeeded", 2, 1)
+    assert (facts.failure.reason, facts.failure.rank) == ("Stalled", 0)
+    assert "rank 0 (worker-0) is late, after step 4: it is in wedge (train.py:" in (
+        facts.failure.first_error
+    )
+    assert ", line 12 in wedge" in said(run)
+
+
+def test_who_never_tells_steps_is_never_killed_for_it(bench: Any) -> None:
+    run = bench.script(
+        """
+        import os, pathlib, time
+        folder = pathlib.Path(os.environ["FOLDER"])
+        (folder / "begun").touch()
+        while not (folder / "go-on").exists():
+            time.sleep(0.05)
+        """,
+        telemetry=LIMIT,
+    )
+    [agent] = run.start()
+    agents.until((run.folder / "begun").exists, what="the script begins")
+    beats = {rank.rank: rank for rank in run.facts.ranks}
+    assert beats[0].step == -1
+    agents.until(lambda: still_s(run) > 2.5, what="the limit is long over")
+    (run.folder / "go-on").touch()
+    assert agent.wait() == 0
+    assert (run.facts.state, run.facts.generation, run.facts.failure) == ("succeeded", 1, None)
+
+
+def test_an_api_that_was_away_mistakes_nothing_for_a_stall(bench: Any) -> None:
+    run = bench.script(STEPS, args=("200", "none"), workers=2, telemetry=LIMIT)
+    started = run.start()
+    run.until_step(5)
+    bench.server.stop()
+    run.until_step(140)
+    bench.server.start()
+    assert [agent.wait() for agent in started] == [0, 0]
+    assert (run.facts.state, run.facts.generation) == ("succeeded", 1)
+
+
+def still_s(run: Any) -> float:
+    """For how long rank 0 has told nothing, as the API has stored it."""
+    from quintile_api.runs import tables
+
+    with run.server.app.state.context.database.read() as session:
+        row = session.get(tables.RankRow, (run.uid, 1, 1, 0))
+        return float(row.still_s) if row is not None else 0.0
