@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import fastapi
 import pydantic
@@ -11,8 +11,9 @@ from pydantic import Field
 from quintile.adapters import problem_json
 from quintile.core import errors, experiment, meta, names, plan, search
 from quintile.core.meta import Message
-from quintile_api import access, context, eventlog, idempotency, paging
+from quintile_api import access, bundle_checks, context, eventlog, idempotency, paging
 from quintile_api.data import usage
+from quintile_api.runs import rewinding
 
 router = fastapi.APIRouter(prefix="/projects/{project}", tags=["experiments"])
 MANAGER = "api"
@@ -24,6 +25,12 @@ class StopRequest(Message):
     """How to stop: for good, or ``suspend`` so that ``resume`` goes on from the checkpoint."""
 
     suspend: bool = False
+
+
+class ResumeRequest(Message):
+    """Where to go on: ``newest`` checkpoint, or ``best``, which gives up the work after it."""
+
+    start: Literal["newest", "best"] = "newest"
 
 
 class PlanView(Message):
@@ -54,7 +61,7 @@ def create(
     """Make an Experiment from a whole document or from ``{name, spec}``; Conflict on its name."""
     wanted = parse(body, project)
     plan.check(wanted.spec)
-    _check_bundle(ctx, wanted.spec.estimator)
+    bundle_checks.check(ctx.objects, wanted.spec.estimator, python=ctx.python)
     if wanted.spec.dataset is not None:
         with ctx.database.read() as session:
             usage.check_reference(session, project, wanted.spec.dataset)
@@ -118,15 +125,21 @@ def stop(
 
 @router.post("/experiments/{name}/resume", status_code=202)
 def resume(
-    _caller: access.Manager, ctx: context.Current, project: str, name: str
+    _caller: access.Manager,
+    ctx: context.Current,
+    project: str,
+    name: str,
+    body: ResumeRequest | None = None,
 ) -> dict[str, Any]:
-    """Go on with a suspended experiment from its newest checkpoint. Idempotent."""
+    """Go on with a suspended experiment from its newest or its best checkpoint. Idempotent."""
     document = ctx.resources.get(meta.Key("Experiment", project, name))
     if _phase(document) in experiment.TERMINAL:
         raise errors.Conflict(
             f"Experiment {name!r} is {_phase(document)} and cannot go on.",
             hint="Create a new experiment; only suspended ones can be resumed.",
         )
+    if body is not None and body.start == "best":
+        _rewind(ctx, document)
     return _set_suspend(ctx, document, suspend=False)
 
 
@@ -227,17 +240,18 @@ def _mapping(value: object, field: str) -> dict[str, Any]:
     return value
 
 
-def _check_bundle(ctx: context.Context, estimator: experiment.EstimatorSpec) -> None:
-    block = estimator.functions or estimator.script
-    if block is None:
-        return
-    key = names.bundle_key(block.bundle)
-    if not any(info.key == key for info in ctx.objects.list(key)):
-        raise errors.InvalidSpec(
-            f"There is no code bundle {block.bundle[:12]}….",
-            hint=f"Send it first: PUT /api/v1/bundles/{block.bundle}.",
-            field="spec.estimator",
+def _rewind(ctx: context.Context, document: meta.Document) -> None:
+    """Let the next attempt of every trial begin at its best checkpoint."""
+    name, project = document["metadata"]["name"], document["metadata"]["namespace"]
+    owned = [trial for trial in _trials(ctx, project) if trial["spec"]["experiment"] == name]
+    if any(_phase(one) != "Suspended" for one in (document, *owned)):
+        raise errors.Conflict(
+            f"Experiment {name!r} is not suspended, so it cannot go back to its best checkpoint.",
+            hint="Suspend it first, and wait until it is: job.stop(checkpoint=True).",
         )
+    for trial in owned:
+        uid, trial_name = trial["metadata"]["uid"], trial["metadata"]["name"]
+        rewinding.to_best(ctx.database, ctx.objects, uid, name=trial_name)
 
 
 def _set_suspend(ctx: context.Context, document: meta.Document, *, suspend: bool) -> meta.Document:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -143,13 +143,30 @@ def stop(
 
 
 @app.command()
-def resume(name: Name, project: ProjectOption = None) -> None:
+def resume(
+    name: Name,
+    best: Annotated[
+        bool, typer.Option("--best", help="From the best checkpoint; work after it is given up.")
+    ] = False,
+    project: ProjectOption = None,
+) -> None:
     """Go on with a suspended experiment from its newest checkpoint."""
     from quintile.cli import connecting, rendering
 
+    start: Literal["newest", "best"] = "best" if best else "newest"
     with connecting.session(project) as session:
-        session.run(session.client.experiments.resume(session.project, name))
+        session.run(session.client.experiments.resume(session.project, name, start=start))
     rendering.note(f"experiment {name} goes on")
+
+
+@app.command()
+def tensorboard(name: Name, project: ProjectOption = None) -> None:
+    """Start TensorBoard for an experiment; print a link that opens it once, for ten minutes."""
+    from quintile.cli import connecting, rendering
+
+    with connecting.session(project) as session:
+        calls = session.client.experiments
+        rendering.write_lines([session.run(calls.tensorboard(session.project, name))])
 
 
 @app.command()

@@ -18,6 +18,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quintile.sdk.async_experiments import AsyncExperiment
+    from quintile.sdk.async_jobs import AsyncJob
+    from quintile.sdk.async_session import AsyncSession, connect_async
     from quintile.sdk.blocking import Session, connect
     from quintile.sdk.client import AsyncClient
     from quintile.sdk.configuration import InsideWorker
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AsyncClient": "client",
+    "AsyncExperiment": "async_experiments",
+    "AsyncJob": "async_jobs",
+    "AsyncSession": "async_session",
     "Dataset": "data",
     "DatasetVersion": "data",
     "Estimator": "estimators",
@@ -43,10 +49,14 @@ _HOMES = {
     "Session": "blocking",
     "SplitRef": "data",
     "connect": "blocking",
+    "connect_async": "async_session",
 }
 
 __all__ = [
     "AsyncClient",
+    "AsyncExperiment",
+    "AsyncJob",
+    "AsyncSession",
     "Dataset",
     "DatasetVersion",
     "Estimator",
@@ -60,6 +70,7 @@ __all__ = [
     "Session",
     "SplitRef",
     "connect",
+    "connect_async",
 ]
 
 

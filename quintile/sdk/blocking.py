@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from quintile.sdk import configuration, loop
 
 if TYPE_CHECKING:
+    from quintile.sdk.async_session import AsyncSession
     from quintile.sdk.client import AsyncClient
 
 T = TypeVar("T")
@@ -37,6 +38,13 @@ class Session:
         self.client = client or clients.AsyncClient(connection.url, token=connection.token)
         self._loop = loop.BackgroundLoop()
         self.pid = os.getpid()
+
+    @property
+    def aio(self) -> AsyncSession:
+        """Return this session for the async twins; their calls run in its loop (``run``)."""
+        from quintile.sdk import async_session
+
+        return async_session.AsyncSession(self.client, self.project)
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Block until a call is done."""

@@ -12,7 +12,7 @@ from quintile.sdk import blocking, submission
 
 if TYPE_CHECKING:
     from quintile.core import datasets
-    from quintile.sdk import importing
+    from quintile.sdk import async_session, importing
     from quintile.sdk.importing import LabelsFrom
 
 SourcePath = str | Path
@@ -256,6 +256,13 @@ class Dataset:
 def reference(
     session: blocking.Session, given: str | SplitRef | DatasetVersion | Dataset | None
 ) -> dict[str, Any] | None:
+    """Return the JSON of ``spec.dataset``; see ``resolve``."""
+    return session.run(resolve(session.aio, given))
+
+
+async def resolve(
+    session: async_session.AsyncSession, given: str | SplitRef | DatasetVersion | Dataset | None
+) -> dict[str, Any] | None:
     """Return the JSON of ``spec.dataset`` for whatever names a dataset version.
 
     Raises:
@@ -269,7 +276,7 @@ def reference(
     if isinstance(given, DatasetVersion):
         return given.ref().document()
     if isinstance(given, Dataset):
-        return given.version().ref().document()
+        given = given.name
     if not isinstance(given, str):
         raise errors.InvalidSpec(
             f"dataset_version_split is a {type(given).__name__}; expected text as digits:2/holdout "
@@ -278,7 +285,7 @@ def reference(
         )
     found = submission.parse_reference(given)
     calls = session.client.datasets
-    view = session.run(calls.version(session.project, found.name, found.version))
+    view = await calls.version(session.project, found.name, found.version)
     return SplitRef(found.name, view.version, found.split).document()
 
 

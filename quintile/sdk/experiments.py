@@ -1,33 +1,24 @@
-"""``Experiment``: submit a run and get at its job, for notebooks."""
+"""``Experiment``: submit a run and get at its job, for notebooks.
+
+Every call is one of ``AsyncExperiment``.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Any, Unpack
 
-from quintile.core import errors
-from quintile.sdk import (
-    blocking,
-    configuration,
-    data,
-    estimators,
-    submission,
-)
+from quintile.sdk import async_experiments, blocking, configuration, data, estimators, submission
 from quintile.sdk.jobs import Job
 from quintile.sdk.run_config import HParams, RunConfig
 
 if TYPE_CHECKING:
     from quintile.core import experiment
 
-Data = str | data.SplitRef | data.DatasetVersion | data.Dataset
-
-
-class Words(TypedDict, total=False):
-    """What people read: ``description`` of the experiment."""
-
-    description: str
+Data = async_experiments.Data
+Words = async_experiments.Words
 
 
 class Experiment:
@@ -43,6 +34,7 @@ class Experiment:
         self._session = session
         self.name = name
         self._model_fn = model_fn
+        self._aio = async_experiments.AsyncExperiment(session.aio, name, model_fn=model_fn)
 
     def __repr__(self) -> str:
         return f"<Experiment {self.name}>"
@@ -82,19 +74,19 @@ class Experiment:
         """
         configuration.refuse_inside_rank()
         session = blocking.current()
-        wanted = submission.Wanted(
+        given = async_experiments.Arguments(
+            experiment_name=experiment_name,
             estimator=estimator,
-            hparams=hyper_parameters or HParams(),
-            config=run_config or RunConfig(),
-            dataset=data.reference(session, dataset_version_split),
-            input_fn=input_function,
-            description=words.get("description", ""),
+            hyper_parameters=hyper_parameters,
+            run_config=run_config,
+            dataset_version_split=dataset_version_split,
+            input_function=input_function,
+            **words,
         )
-        for note in submit(session, experiment_name, wanted):
+        reference = data.reference(session, dataset_version_split)
+        for note in submit(session, experiment_name, async_experiments.wanted(given, reference)):
             sys.stderr.write(f"quintile: {note}\n")
-        program = estimator.program
-        model_fn = program.model_fn if isinstance(program, estimators.Functions) else None
-        return cls(session, experiment_name, model_fn=model_fn)
+        return cls(session, experiment_name, model_fn=async_experiments.model_fn_of(estimator))
 
     @classmethod
     def get(cls, name: str) -> Experiment:
@@ -112,18 +104,11 @@ class Experiment:
 
     def status(self) -> experiment.ExperimentStatus:
         """Return the state of now."""
-        from quintile.core import experiment
-
-        calls, project = self._session.client.experiments, self._session.project
-        return self._session.run(calls.get(project, self.name)).status or (
-            experiment.ExperimentStatus()
-        )
+        return self._session.run(self._aio.status())
 
     def jobs(self) -> Sequence[Job]:
         """Return the jobs that exist by now."""
-        calls, project = self._session.client.trials, self._session.project
-        found = self._session.collect(calls.list(project, of=self.name))
-        return [self._job(one.metadata.name) for one in found]
+        return [self._job(one.name) for one in self._session.run(self._aio.jobs())]
 
     def get_single_job(self) -> Job:
         """Return the one job of an experiment without a search; waits until it exists.
@@ -132,21 +117,32 @@ class Experiment:
             Conflict: There are several.
             TimeoutError: There is none after a minute: nothing reconciles.
         """
-        from quintile.sdk import following
+        return self._job(self._session.run(self._aio.get_single_job()).name)
 
-        session = self._session
-        name = session.run(following.first_trial(session.client, session.project, self.name))
-        found = self.jobs()
-        if len(found) > 1:
-            raise errors.Conflict(
-                f"Experiment {self.name!r} has {len(found)} jobs.", hint="Use .jobs()."
-            )
-        return self._job(name)
+    def best(self, metric: str = "", *, higher_is_better: bool | None = None) -> Job:
+        """Return the job that reached the best value of a metric.
+
+        Args:
+            metric: As ``eval/accuracy``; empty = the usual one of the evaluation.
+            higher_is_better: None = by its name: less is better for losses and errors.
+
+        Raises:
+            NotFound: No job reported it.
+        """
+        found = self._aio.best(metric, higher_is_better=higher_is_better)
+        return self._job(self._session.run(found).name)
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas DataFrame: a row per job with hyperparameters and newest metrics.
+
+        Raises:
+            InvalidSpec: pandas is not installed here.
+        """
+        return self._session.run(self._aio.to_dataframe())
 
     def delete(self) -> None:
         """Delete the experiment with its jobs; running ones end."""
-        calls, project = self._session.client.experiments, self._session.project
-        self._session.run(calls.delete(project, self.name))
+        self._session.run(self._aio.delete())
 
     def _job(self, name: str) -> Job:
         return Job(self._session, name, experiment=self.name, model_fn=self._model_fn)
@@ -158,14 +154,6 @@ def submit(session: blocking.Session, name: str, wanted: submission.Wanted) -> t
     Raises:
         QuintileError: Something is wrong; when it shows in what was given, nothing was sent.
     """
-    from quintile.sdk import run_calls
-
-    wanted.config.check()
-    bundle = submission.pack(wanted)
-    spec = submission.spec_of(wanted, bundle)
-    run_calls.check(spec)
-    if bundle is not None:
-        session.run(session.client.experiments.put_bundle(bundle.data))
-    document = {"name": name, "spec": spec}
-    session.run(session.client.experiments.create(session.project, document))
-    return bundle.notes if bundle is not None else ()
+    packed = async_experiments.pack(name, wanted)
+    session.run(async_experiments.send(session.aio, packed))
+    return packed.notes

@@ -9,7 +9,7 @@ from quintile.core import conditions, errors, experiment, labeling_job
 from quintile.sdk import waiting
 
 if TYPE_CHECKING:
-    from quintile.sdk import blocking, progress
+    from quintile.sdk import async_session, progress
     from quintile.sdk.client import AsyncClient
 
 OnTrial = Callable[[experiment.Trial], None]
@@ -18,8 +18,8 @@ SEEN_S = 60.0
 """How long a new experiment may take until its first trial is there."""
 
 
-def wait_trial(
-    session: blocking.Session,
+async def trial_end(
+    session: async_session.AsyncSession,
     name: str,
     *,
     timeout_s: float | None = None,
@@ -27,7 +27,7 @@ def wait_trial(
     fail: bool = True,
     on_poll: OnTrial | None = None,
 ) -> experiment.Trial:
-    """Block until a trial is in one of the phases ``ends``.
+    """Wait until a trial is in one of the phases ``ends``.
 
     Raises:
         RunFailed: It failed, and ``fail`` is set.
@@ -37,14 +37,12 @@ def wait_trial(
     async def load() -> experiment.Trial:
         return await session.client.trials.get(session.project, name)
 
-    found = session.run(
-        waiting.until(
-            load,
-            lambda trial: phase(trial) in ends,
-            what=f"Job {name}",
-            timeout_s=timeout_s,
-            on_poll=on_poll,
-        )
+    found = await waiting.until(
+        load,
+        lambda trial: phase(trial) in ends,
+        what=f"Job {name}",
+        timeout_s=timeout_s,
+        on_poll=on_poll,
     )
     if fail:
         refuse_failure(found)

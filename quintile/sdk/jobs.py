@@ -1,20 +1,19 @@
-"""``Job``: one trial of an experiment, for notebooks."""
+"""``Job``: one trial of an experiment, for notebooks. Every call is one of ``AsyncJob``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Literal
 
-from quintile.core import errors
-from quintile.sdk import blocking
+from quintile.sdk import async_jobs, blocking
 
 if TYPE_CHECKING:
     from quintile.core import experiment
-    from quintile.sdk import estimators, run_calls, views
+    from quintile.sdk import estimators, views
 
-TERMINAL: Final = ("Succeeded", "Failed", "Stopped")
+TERMINAL = async_jobs.TERMINAL
 
 
 class Job:
@@ -31,7 +30,7 @@ class Job:
         self._session = session
         self.name = name
         self.experiment = experiment
-        self._model_fn = model_fn
+        self._aio = async_jobs.AsyncJob(session.aio, name, experiment=experiment, model_fn=model_fn)
 
     def __repr__(self) -> str:
         return f"<Job {self.name}>"
@@ -54,15 +53,12 @@ class Job:
 
     def status(self) -> experiment.TrialStatus:
         """Return the state of now; one without a phase of its own while it is queued."""
-        from quintile.core import experiment
-
-        found = self._session.run(self._calls.get(self._session.project, self.name))
-        return found.status or experiment.TrialStatus()
+        return self._session.run(self._aio.status())
 
     @property
     def phase(self) -> str:
         """Return Pending, Running, Restarting, Suspended, Succeeded, Failed or Stopped."""
-        return str(self.status().phase)
+        return self._session.run(self._aio.phase())
 
     def has_finished(self) -> bool:
         """Return whether the job has ended, well or not."""
@@ -81,12 +77,7 @@ class Job:
             RunFailed: It failed; says why.
             TimeoutError: It took longer than ``timeout_s``.
         """
-        from quintile.sdk import following, progress
-
-        with progress.Progress(self.name, shown=show_progress) as shown:
-            following.wait_trial(
-                self._session, self.name, timeout_s=timeout_s, on_poll=following.shower(shown)
-            )
+        self._session.run(self._aio.wait_until_finish(timeout_s, show_progress=show_progress))
         return self
 
     def logs(
@@ -99,30 +90,23 @@ class Job:
             rank: Of one rank; None = all.
             tail: Begin with the last ``tail`` lines; None = at the start.
         """
-        read = self._calls.follow if follow else self._calls.logs
-        lines = read(self._session.project, self.name, rank=rank, tail=tail)
-        for line in self._session.iterate(lines):
-            yield line.line
+        return self._session.iterate(self._aio.logs(follow=follow, rank=rank, tail=tail))
 
-    def metrics(self, *names: str, max_points: int = 1000) -> dict[str, list[tuple[int, float]]]:
+    def metrics(self, *names: str, max_points: int = 1000) -> async_jobs.Points:
         """Return (step, value) points by metric, along the steps that count; all by default."""
-        found = self._session.run(
-            self._calls.metrics(
-                self._session.project, self.name, names=names, max_points=max_points
-            )
-        )
-        return {
-            series.name: [
-                (step, value)
-                for step, value in zip(series.steps, series.values, strict=True)
-                if value is not None
-            ]
-            for series in found.series
-        }
+        return self._session.run(self._aio.metrics(*names, max_points=max_points))
+
+    def to_dataframe(self, *names: str) -> Any:
+        """Return the metrics as a pandas DataFrame: a row per step, a column per metric.
+
+        Raises:
+            InvalidSpec: pandas is not installed here.
+        """
+        return self._session.run(self._aio.to_dataframe(*names))
 
     def checkpoints(self) -> Sequence[views.Checkpoint]:
         """Return the committed checkpoints, newest first."""
-        return self._session.run(self._calls.checkpoints(self._session.project, self.name))
+        return self._session.run(self._aio.checkpoints())
 
     def stop(self, *, checkpoint: bool = True, timeout_s: float = 120.0) -> Job:
         """Stop the job and wait until it has stopped.
@@ -135,46 +119,30 @@ class Job:
         Raises:
             TimeoutError: It did not stop in time; it was asked to all the same.
         """
-        from quintile.sdk import following
-
-        calls, project = self._session.client.experiments, self._session.project
-        self._session.run(calls.stop(project, self.experiment, suspend=checkpoint))
-        following.wait_trial(
-            self._session, self.name, timeout_s=timeout_s, ends=(*TERMINAL, "Suspended"), fail=False
-        )
+        self._session.run(self._aio.stop(checkpoint=checkpoint, timeout_s=timeout_s))
         return self
 
-    def resume(self, from_: str = "newest") -> Job:
-        """Go on with a suspended job from its newest checkpoint.
+    def resume(self, from_: Literal["newest", "best"] = "newest") -> Job:
+        """Go on with a suspended job, as a new attempt.
+
+        Args:
+            from_: ``newest``, or ``best``: from the checkpoint with the best evaluation. The work
+                after that one is given up, with its checkpoints and metric points.
 
         Raises:
-            Conflict: The job has ended.
+            Conflict: The job has ended, or (``best``) it still runs or was never evaluated.
             InvalidSpec: Another checkpoint is asked for.
         """
-        if from_ != "newest":
-            raise errors.InvalidSpec(
-                f"resume(from_={from_!r}) is not in this release.",
-                hint="Leave it out: a job goes on from its newest checkpoint.",
-                field="from_",
-            )
-        calls, project = self._session.client.experiments, self._session.project
-        self._session.run(calls.resume(project, self.experiment))
+        self._session.run(self._aio.resume(from_))
         return self
 
     def artifacts(self) -> Sequence[views.Artifact]:
         """Return what the job published: model, report, event files."""
-        return self._session.run(self._calls.artifacts(self._session.project, self.name))
+        return self._session.run(self._aio.artifacts())
 
     def download_artifacts(self, folder: str | Path) -> list[Path]:
         """Write the published files into a folder; return their paths."""
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        paths = []
-        for one in self.artifacts():
-            path = place / Path(one.name).name
-            path.write_bytes(self._artifact(one.name))
-            paths.append(path)
-        return paths
+        return self._session.run(self._aio.download_artifacts(folder))
 
     def report(self) -> dict[str, Any]:
         """Return the report of a finished job: steps, speed, metrics, evaluation.
@@ -182,10 +150,7 @@ class Job:
         Raises:
             NotFound: The job has published none yet.
         """
-        import json
-
-        found: dict[str, Any] = json.loads(self._artifact("report.json"))
-        return found
+        return self._session.run(self._aio.report())
 
     def load_model(self, model_fn: estimators.Function | None = None) -> Any:
         """Return the trained model, in evaluation mode.
@@ -198,15 +163,7 @@ class Job:
             NotFound: The job has published no model yet.
             InvalidSpec: torch is not installed here, or ``model_fn`` is missing.
         """
-        import json
-
-        from quintile.sdk import trained
-
-        about = json.loads(self._artifact("model.json"))
-        found = self._session.run(self._calls.get(self._session.project, self.name))
-        hparams = {one.name: one.value for one in found.spec.hparams}
-        weights = self._artifact("model.safetensors")
-        return trained.load(about, weights, hparams=hparams, model_fn=model_fn or self._model_fn)
+        return self._session.run(self._aio.load_model(model_fn))
 
     def get_tensorboard_url(self) -> str:
         """Start the experiment's TensorBoard unless it runs; return a link for a browser.
@@ -217,15 +174,7 @@ class Job:
         Raises:
             Unavailable: The server has no TensorBoard, or it did not start.
         """
-        calls, project = self._session.client.experiments, self._session.project
-        return self._session.run(calls.tensorboard(project, self.experiment))
-
-    @property
-    def _calls(self) -> run_calls.TrialCalls:
-        return self._session.client.trials
-
-    def _artifact(self, name: str) -> bytes:
-        return self._session.run(self._calls.artifact(self._session.project, self.name, name))
+        return self._session.run(self._aio.get_tensorboard_url())
 
 
 def _short(text: str) -> str:

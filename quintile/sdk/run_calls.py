@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
+from typing import Literal
 
 from quintile.core import errors, experiment, meta
 from quintile.sdk import checking, http, paths, sse, views
@@ -48,10 +49,14 @@ class ExperimentCalls:
             Call("POST", path, json={"suspend": suspend}), experiment.Experiment
         )
 
-    async def resume(self, project: str, name: str) -> experiment.Experiment:
-        """Go on with a suspended experiment from its newest checkpoint."""
+    async def resume(
+        self, project: str, name: str, *, start: Literal["newest", "best"] = "newest"
+    ) -> experiment.Experiment:
+        """Go on with a suspended experiment from its newest or its best checkpoint."""
         path = paths.project(project, "experiments", name, "resume")
-        return await self._link.model(Call("POST", path), experiment.Experiment)
+        return await self._link.model(
+            Call("POST", path, json={"start": start}), experiment.Experiment
+        )
 
     async def tensorboard(self, project: str, name: str) -> str:
         """Start an experiment's TensorBoard; return a link that opens it once, for ten minutes."""

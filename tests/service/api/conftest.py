@@ -239,6 +239,7 @@ class Agent:
     members: int
     generation: int = 0
     seq: int = 0
+    evaluated: dict[str, float] = field(default_factory=lambda: {"loss": 0.5})
 
     def envelope(self) -> dict[str, Any]:
         self.seq += 1
@@ -318,7 +319,7 @@ class Agent:
             "world_size": 2,
             "dataset_digest": "d" * 64,
             "code_sha256": "",
-            "metrics": {"loss": 0.5},
+            "metrics": self.evaluated,
             "files": [
                 {
                     "path": "model.safetensors",

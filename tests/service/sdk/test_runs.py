@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import pathlib
@@ -14,6 +15,7 @@ import pytest
 
 from quintile.core import errors, meta, names
 from quintile.sdk import (
+    AsyncExperiment,
     Estimator,
     Experiment,
     HParams,
@@ -21,6 +23,7 @@ from quintile.sdk import (
     Job,
     RunConfig,
     blocking,
+    connect_async,
 )
 from quintile.testing import waiting
 from quintile_api import facts
@@ -111,6 +114,10 @@ class TestSubmitting:
         with pytest.raises(errors.Conflict):
             submit()
 
+    def test_a_search_is_refused(self) -> None:
+        with pytest.raises(errors.InvalidSpec, match="search"):
+            submit(search={"algorithm": "grid"})
+
     def test_inside_of_a_worker(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("QUINTILE_RUN", "/run.json")
         monkeypatch.setenv("QUINTILE_AGENT_PID", "1")
@@ -162,8 +169,10 @@ class TestJob:
         assert document(world, "first")["spec"]["suspend"] is True
         job.resume()
         assert document(world, "first")["spec"].get("suspend", False) is False
-        with pytest.raises(errors.InvalidSpec, match="not in this release"):
+        with pytest.raises(errors.Conflict, match="not suspended"):
             job.resume(from_="best")
+        with pytest.raises(errors.InvalidSpec, match="no such checkpoint"):
+            job.resume(from_="worst")  # type: ignore[arg-type]
 
     def test_a_tensorboard_link_opens_it(self, world: Any, job: Job) -> None:
         link = job.get_tensorboard_url().replace("http://localhost", world.url)
@@ -179,3 +188,25 @@ class TestJob:
 
     def test_cards_are_safe_html(self, job: Job) -> None:
         assert "Running" in job._repr_html_()
+
+
+def test_the_async_twins_do_the_same(world: Any) -> None:
+    async def steps() -> tuple[str, str, list[str]]:
+        async with connect_async(url=world.url, token=world.token()) as session:
+            run = await AsyncExperiment.run(
+                session,
+                experiment_name="first",
+                estimator=Estimator.NewClassificationEstimator(model_fn=model_fn),
+                input_function=input_fn,
+            )
+            world.trial("first", phase="Succeeded", progress={"step": 9, "totalSteps": 9})
+            job = await run.get_single_job()
+            await job.wait_until_finish(20, show_progress=False)
+            assert await job.has_finished()
+            assert [line async for line in job.logs(follow=True, rank=0)] == []
+            with pytest.raises(errors.NotFound, match="evaluated"):
+                await run.best()
+            others = await AsyncExperiment.list(session)
+            return await job.phase(), job.name, [one.name for one in others]
+
+    assert asyncio.run(steps()) == ("Succeeded", "first-t0-abcdef", ["first"])
