@@ -34,15 +34,22 @@ class Writer:
         folder: Of the stream.
         segment_bytes: Size at which a segment is closed.
         reserve_bytes: Room that must be left on the disk; less counts as a full disk.
+        rotated: Called after a segment was closed; the writer waits for it.
     """
 
     def __init__(
-        self, folder: Path, *, segment_bytes: int = SEGMENT_BYTES, reserve_bytes: int = 0
+        self,
+        folder: Path,
+        *,
+        segment_bytes: int = SEGMENT_BYTES,
+        reserve_bytes: int = 0,
+        rotated: Callable[[], None] | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._segment_bytes = segment_bytes
         self._reserve_bytes = reserve_bytes
+        self._rotated = rotated
         self._lock = threading.Lock()
         existing = segments(folder)
         self._number = number_of(existing[-1]) + 1 if existing else 0
@@ -62,6 +69,8 @@ class Writer:
                 self._number += 1
                 self._file = self._open()
                 self._size = 0
+                if self._rotated is not None:
+                    self._rotated()
             if self._reserve_bytes and free_bytes(self._file) < self._reserve_bytes:
                 raise OSError(errno.ENOSPC, "the rest of the disk is reserved for other records")
             written = os.write(self._file, line)

@@ -66,7 +66,6 @@ class Shipper:
 
     def run(self) -> None:
         """Make passes until the process ends or the attempt is over."""
-        inbox.start_thread("log-quota", self._keep_quota, self._box)
         pause_s = PERIOD_S
         while not self._fenced:
             with self._wake:
@@ -164,21 +163,14 @@ class Shipper:
         body = render(self._link.envelope(generation), rank, records, first_seq)
         return int(self._client.post(self._link.path(name), body)["seq"])
 
-    def _keep_quota(self) -> None:
-        """Hold the logs of every rank below their quota, however long an answer takes."""
-        while not self._fenced:
-            for key in self._streams("logs"):
-                with contextlib.suppress(OSError):
-                    self._trim(key)
-            time.sleep(PERIOD_S)
-
-    def _trim(self, key: StreamKey) -> None:
-        generation, rank, name = key
-        folder = self._state.generation(generation).stream(rank, name)
+    def trim_logs(self, generation: int, rank: int) -> None:
+        """Drop the oldest lines of a rank beyond the quota. Called by whoever writes them."""
+        key = (generation, rank, "logs")
+        folder = self._state.generation(generation).stream(rank, "logs")
         quota = self._link.env.log_quota_bytes
         if spool.size_bytes(folder) <= quota:
             return
-        with self._reading:
+        with self._reading, contextlib.suppress(OSError):
             head = max(self._held.get(key, 0), self._reader(key).head)
             spool.trim(folder, quota_bytes=quota, head=head, marker=_marker)
 

@@ -146,7 +146,7 @@ class Supervisor:
             self._box.post(inbox.Broken("InvalidSpec", absent, lasting=True))
             return
         slots = launching.slots(ready.plan, role=self._env.role, index=self._env.index)
-        writers = {slot.rank: self._writer(folder, slot.rank) for slot in slots}
+        writers = {slot.rank: self._writer(ranks, folder, slot.rank) for slot in slots}
         for slot in slots:
             output.RankOutput(writers[slot.rank], self._pump).say(f"[quintile] {words}")
 
@@ -165,8 +165,14 @@ class Supervisor:
         for slot in slots:
             start_rank(slot.rank, {})
 
-    def _writer(self, folder: layout.GenerationFolder, rank: int) -> spool.Writer:
-        return spool.Writer(folder.stream(rank, "logs"), reserve_bytes=spool.RESERVE_BYTES)
+    def _writer(
+        self, ranks: processes.RankSet, folder: layout.GenerationFolder, rank: int
+    ) -> spool.Writer:
+        def trim() -> None:
+            self._ships.trim_logs(ranks.generation, rank)
+
+        stream = folder.stream(rank, "logs")
+        return spool.Writer(stream, reserve_bytes=spool.RESERVE_BYTES, rotated=trim)
 
     def _obey(self, advice: inbox.Advice) -> None:
         """Do what the coordinator said; what speaks of an older generation is old news."""
