@@ -1,8 +1,8 @@
 """A whole notebook as a program: your own functions, two workers, 200 iterations.
 
 Start the platform in another shell with ``quintile up``, then run this file. It needs torch and
-scikit-learn, as the workers do. ``no_of_ps`` is 0: the workers share gradients by all-reduce. With
-2, say, they push them to two parameter servers, with the same result.
+scikit-learn, as the workers do. ``no_of_ps`` is 2: the workers push their gradients to two
+parameter servers. With 0 they share them by all-reduce, with the same result.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main():
     estimator = Estimator.create(name, "Hello", estimator)
     hparams = HParams(iterations=200, batch_size=10)
     rc = RunConfig(
-        no_of_ps=0,
+        no_of_ps=2,
         no_of_workers=2,
         summary_save_frequency=50,
         run_eval=True,
@@ -55,7 +55,7 @@ def main():
     )
     exper = Experiment.run(
         experiment_name=name,
-        description="Digits, two workers",
+        description="Digits, two workers and two parameter servers",
         estimator=estimator,
         hyper_parameters=hparams,
         run_config=rc,
@@ -65,6 +65,7 @@ def main():
     job = exper.get_single_job()
     print(f"submitted {exper.name}: job {job.name}")
     print(f"finished: {job.has_finished()}")
+    print(f"curves: {job.get_tensorboard_url()}")
     job.wait_until_finish()
 
     status = job.status()
