@@ -39,10 +39,13 @@ def code_cells(path: pathlib.Path) -> list[str]:
 def _run_cell(source: str, names: dict[str, Any], *, label: str) -> None:
     tree = ast.parse(source, label)
     last = tree.body[-1] if tree.body else None
-    shown = ast.Expression(tree.body.pop().value) if isinstance(last, ast.Expr) else None
+    if not isinstance(last, ast.Expr):
+        last = None
+    else:
+        tree.body.pop()
     exec(compile(tree, label, "exec"), names)
-    if shown is not None:
-        value = eval(compile(shown, label, "eval"), names)
+    if last is not None:
+        value = eval(compile(ast.Expression(last.value), label, "eval"), names)
         card = getattr(value, "_repr_html_", None)
         if card is not None:
             card()
