@@ -35,16 +35,19 @@ class Run:
     hparams: Mapping[str, Any]
     attempts: list[agents.Attempt] = field(default_factory=list)
 
-    def start(self, *, workers: int | None = None) -> list[agents.Agent]:
-        """Start the agents of the next attempt; ``workers`` = another number than submitted."""
+    def start(self, *, workers: int | None = None, **more: str) -> list[agents.Agent]:
+        """Start the agents of the next attempt; ``workers`` = another number than submitted.
+
+        ``more`` are variables of theirs.
+        """
         if self.attempts:
             self.fake.next_attempt()
         submitted = self.trial(self.spec)
-        trial, variables = submitted, {}
+        trial, variables = submitted, dict(more)
         if workers is not None:
             run = {**self.spec["run"], "workers": {"replicas": workers}}
             trial = self.trial({**self.spec, "run": run})
-            variables = {"QUINTILE_PROGRAM": launch.program(submitted)}
+            variables["QUINTILE_PROGRAM"] = launch.program(submitted)
         attempt = agents.Attempt(
             self.folder,
             self.fake.url,

@@ -96,7 +96,9 @@ class Shipper:
 
     def _ship_what_counts(self) -> None:
         for key in self._streams("metrics"):
-            self._ship_stream(key)
+            # What is there now: a rank may log every step, faster than it can be shipped.
+            folder = self._state.generation(key[0]).stream(key[1], key[2])
+            self._ship_stream(key, end=spool.end(folder))
         self._ship_checkpoint()
         self._ship_artifacts()
 

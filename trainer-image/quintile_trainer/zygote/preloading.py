@@ -16,7 +16,8 @@ GONE_S = 5.0
 TORCH = ("torch", "torch.distributed", "torch.nn.parallel", "torch.utils.data")
 MODULES = {
     "training": (*TORCH, "quintile_trainer.training"),
-    "script": (*TORCH, "quintile_trainer.script", "quintile_trainer.reporter"),
+    # torch's own optimizers and DistributedDataParallel load its compiler at their first use.
+    "script": (*TORCH, "torch._dynamo", "quintile_trainer.script", "quintile_trainer.reporter"),
     "servers": (*TORCH, "quintile_trainer.ps.program"),
 }
 """What each kind of rank imports; user code is never among it."""
