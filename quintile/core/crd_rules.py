@@ -85,6 +85,10 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "self.mode == 'horovod' || self.horovod.controller == 'gloo'",
             "horovod.controller is for mode horovod alone",
         ),
+        Rule(
+            "self.comm == 'auto' || self.mode in ['auto', 'ddp']",
+            "comm is for mode ddp alone",
+        ),
     ),
     experiment.ParameterServers: (
         Rule(

@@ -25,6 +25,7 @@ from quintile.core.meta import (
 
 Sha256 = Annotated[str, StringConstraints(pattern=patterns.SHA256)]
 Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
+Comm = Literal["auto", "gloo", "shm"]
 Consistency = Literal["sync", "ssp", "async"]
 TrialPhase = Literal[
     "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
@@ -179,9 +180,14 @@ class Resources(Wire):
 
 
 class RunSpec(Wire):
-    """How the run is spread over processes."""
+    """How the run is spread over processes.
+
+    ``comm``: how gradients of built-in models and functions travel in mode ``ddp``: ``gloo`` is
+    TCP, ``shm`` is memory that all ranks share on one host, ``auto`` is shm wherever that works.
+    """
 
     mode: Mode = "auto"
+    comm: Comm = "auto"
     workers: Workers = Workers()
     ps: ParameterServers = ParameterServers()
     horovod: HorovodSpec = HorovodSpec()
@@ -201,6 +207,8 @@ class RunSpec(Wire):
                 f"horovod.controller is {self.horovod.controller} but mode is {self.mode}, "
                 "not horovod"
             )
+        if self.comm != "auto" and self.mode not in ("auto", "ddp"):
+            raise ValueError(f"comm is {self.comm} but mode is {self.mode}, not ddp")
         if self.mode == "single" and self.workers.replicas != 1:
             raise ValueError(
                 f"mode single runs one worker, got workers.replicas {self.workers.replicas}"

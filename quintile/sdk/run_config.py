@@ -99,6 +99,8 @@ class RunConfig:
             may run ahead by ``staleness`` pushes) or ``async``.
         staleness: Bound of ``ssp``; None = 4.
         horovod_controller: How ranks of mode ``horovod`` meet: ``gloo``, or under Open MPI.
+        comm: How gradients travel in mode ``ddp``: ``gloo`` is TCP, ``shm`` is memory that ranks
+            of one host share, ``auto`` is shm wherever that works.
         deterministic: Same seed, same result; slower.
         cpu: What one worker may use, as ``2`` or ``500m``.
         memory: What one worker may use, as ``2Gi``.
@@ -114,6 +116,7 @@ class RunConfig:
     checkpoint_frequency_in_steps: int = 500
     mode: Mode = "auto"
     horovod_controller: Literal["gloo", "mpi"] = "gloo"
+    comm: Literal["auto", "gloo", "shm"] = "auto"
     deterministic: bool = False
     cpu: str | None = None
     memory: str | None = None

@@ -91,6 +91,7 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
         ],
         "run": {
             "mode": config.mode,
+            "comm": config.comm,
             "horovod": {"controller": config.horovod_controller},
             "workers": {"replicas": config.no_of_workers},
             "ps": _servers(config),

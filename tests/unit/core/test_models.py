@@ -65,6 +65,11 @@ def job(**of: Any) -> dict[str, Any]:
         (spec(run={"workers": {"replicas": 2, "min": 3}}), ("run",), "workers.min 3 is above"),
         (spec(run={"workers": {"replicas": 2, "max": 1}}), ("run",), "workers.max 1 is below"),
         (spec(run={"horovod": {"controller": "mpi"}}), ("run",), "mode is auto, not horovod"),
+        (
+            spec(run={"mode": "horovod", "comm": "shm"}),
+            ("run",),
+            "comm is shm but mode is horovod",
+        ),
         (spec(run={"mode": "magic"}), ("run", "mode"), "'auto'"),
         (spec(hparams=[{"name": "a", "value": "1"}] * 2), (), "hparams holds a more than once"),
         (spec(hparams=[{"name": "a", "value": 1}]), ("hparams", 0, "value"), "string"),

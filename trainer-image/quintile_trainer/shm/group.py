@@ -288,7 +288,7 @@ class Group:
 
 
 def _flat(values: torch.Tensor) -> torch.Tensor:
-    if values.device.type != "cpu" or values.dtype not in sums.DTYPES:
+    if not sums.takes(values):
         raise problems.Mismatch(
             f"comm: shm sums CPU tensors of numbers, not {values.dtype} on {values.device}; "
             "use comm: gloo or nccl"

@@ -33,6 +33,11 @@ class Operation(enum.IntEnum):
     HIGHEST = 2
 
 
+def takes(values: torch.Tensor) -> bool:
+    """Return whether a tensor can go through shared memory: numbers, of this processor."""
+    return values.device.type == "cpu" and values.dtype in DTYPES
+
+
 class Adder:
     """Combines pieces; keeps its working memory from one to the next."""
 
