@@ -14,8 +14,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from quintile.core import experiment, plan, runplan
@@ -62,21 +62,17 @@ class Agent:
         """Return the pids of live ranks by rank, found as children of the agent."""
         found = {}
         for pid in children(self.process.pid):
-            with contextlib.suppress(OSError, KeyError, StopIteration):
-                name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
-                if name.startswith("rank-"):
-                    # Forked from a zygote: the environment shown is not its own.
-                    found[int(name.removeprefix("rank-"))] = pid
-                    continue
-                variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
-                rank = next(v for v in variables if v.startswith(b"RANK="))
-                found[int(rank.partition(b"=")[2])] = pid
+            with contextlib.suppress(OSError, StopIteration):
+                found[rank_of(pid)] = pid
         return found
 
 
 @dataclass
 class Attempt:
-    """One attempt of a trial with an API at ``url``; agents live below ``folder``."""
+    """One attempt of a trial with an API at ``url``; agents live below ``folder``.
+
+    ``hosts`` and ``prefixes`` are addresses and commands before the agent's, by its place.
+    """
 
     folder: pathlib.Path
     url: str
@@ -84,6 +80,8 @@ class Attempt:
     trial: experiment.Trial
     attempt: int = 1
     variables: Mapping[str, str] | None = None
+    hosts: Mapping[int, str] = field(default_factory=dict)
+    prefixes: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.agents: list[Agent] = []
@@ -119,11 +117,16 @@ class Attempt:
             "QUINTILE_CACHE_DIR": str(self.folder / "cache"),
             "QUINTILE_HEARTBEAT_S": "0.2",
             **(self.variables or {}),
+            **({"QUINTILE_HOST": self.hosts[index]} if index in self.hosts else {}),
         }
         output = self.folder / f"{replica.name}.log"
         with output.open("ab") as file:
             process = subprocess.Popen(
-                replica.argv, env=env, cwd=self.folder, stdout=file, stderr=file
+                [*self.prefixes.get(index, ()), *replica.argv],
+                env=env,
+                cwd=self.folder,
+                stdout=file,
+                stderr=file,
             )
         agent = Agent(process, state, output)
         self.agents.append(agent)
@@ -164,6 +167,22 @@ def trial_of(
     return experiment.Trial.model_validate(document)
 
 
+def rank_of(pid: int) -> int:
+    """Return which rank a process is.
+
+    Raises:
+        OSError: There is no such process.
+        StopIteration: It is no rank.
+    """
+    name = pathlib.Path(f"/proc/{pid}/comm").read_text().strip()
+    if name.startswith("rank-"):
+        # Forked from a zygote: the environment shown is not its own.
+        return int(name.removeprefix("rank-"))
+    variables = pathlib.Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    rank = next(one for one in variables if one.startswith(b"RANK="))
+    return int(rank.partition(b"=")[2])
+
+
 def children(parent: int) -> Iterator[int]:
     """Yield the pids of a process's children."""
     for task in pathlib.Path(f"/proc/{parent}/task").glob("*/children"):
@@ -201,3 +220,11 @@ def until(holds: Callable[[], Any], *, what: str, timeout_s: float = DEADLINE_S)
             raise TimeoutError(f"{what} did not happen in {timeout_s} s")
         time.sleep(POLL_S)
     return found
+
+
+def trainers(agent: int) -> Iterator[int]:
+    """Yield the pids of an agent's ranks and servers: its children but the zygote."""
+    for pid in children(agent):
+        with contextlib.suppress(OSError):
+            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() != "zygote":
+                yield pid

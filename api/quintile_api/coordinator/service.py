@@ -217,6 +217,10 @@ class Coordinator:
             if not gone:
                 return False
             if row.state == "running":
+                lost = {(agent.role, agent.index) for agent in gone}
+                now_s = self._parts.clock.now()
+                if not stalls.hear_survivors(session, row, lost, now_s=now_s):
+                    return False
                 loss = transitions.agent_loss(
                     row,
                     gone[0].role,
@@ -224,7 +228,7 @@ class Coordinator:
                     reason="AgentLost",
                     what="was silent for too long",
                 )
-                transitions.step_down(session, run, row, loss=loss, now_s=self._parts.clock.now())
+                transitions.step_down(session, run, row, loss=loss, now_s=now_s)
             for agent in gone:
                 agent.generation = 0
             self._tell(session, run)

@@ -9,7 +9,7 @@ the transaction that stores heartbeats; nothing here commits.
 from __future__ import annotations
 
 import collections
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -20,6 +20,7 @@ from quintile_api.coordinator import state, transitions
 from quintile_api.runs import tables
 
 WITNESS_WAIT_S: Final = 6.0
+SURVIVORS_WAIT_S: Final = 4.0
 FINISHED_FACTOR: Final = 3
 """After its last step a rank still evaluates and saves; that may take so many times as long."""
 REASON: Final = "Stalled"
@@ -28,11 +29,10 @@ _KINDS: Final[Mapping[str, int]] = {"stopped": 0, "silent": 1, "": 2, "stack": 3
 
 def is_suspect(row: tables.Generation, message: messages.Heartbeat) -> bool:
     """Return whether a heartbeat may show a stall, or answer the question about one."""
-    if row.state != "running" or row.progress_timeout_s <= 0:
+    if row.state != "running":
         return False
-    return row.stalled_s is not None or any(
-        report.still_s > row.progress_timeout_s for report in message.ranks
-    )
+    limit_s = row.progress_timeout_s or float("inf")
+    return row.stalled_s is not None or any(report.still_s > limit_s for report in message.ranks)
 
 
 def watch(
@@ -44,7 +44,8 @@ def watch(
     ranks = [rank for rank in state.ranks(session, row) if rank.exit_code is None]
     still = _still(session, row, ranks)
     if not still:
-        moved_on, row.stalled_s = row.stalled_s is not None, None
+        moved_on = row.stalled_s is not None and now_s - row.stalled_s > WITNESS_WAIT_S
+        row.stalled_s = None if moved_on else row.stalled_s
         return moved_on
     if row.stalled_s is None:
         row.stalled_s = now_s
@@ -55,6 +56,23 @@ def watch(
     loss = _loss(row, late(ranks), max(rank.still_s for rank in still))
     transitions.step_down(session, run, row, loss=loss, now_s=now_s)
     return True
+
+
+def hear_survivors(
+    session: orm.Session, row: tables.Generation, lost: Collection[tuple[str, int]], *, now_s: float
+) -> bool:
+    """Return whether the ranks of agents that live were heard, now that others are lost.
+
+    The first call asks them: where they wait for the lost ones belongs into the log, too.
+    """
+    if row.stalled_s is None:
+        row.stalled_s = now_s
+    waiting = [
+        rank
+        for rank in state.ranks(session, row)
+        if rank.exit_code is None and (rank.role, rank.index) not in lost and not rank.witness
+    ]
+    return not waiting or now_s - row.stalled_s >= SURVIVORS_WAIT_S
 
 
 def late(ranks: Sequence[tables.RankRow]) -> tables.RankRow:

@@ -55,15 +55,16 @@ class NoEvents:
 class Server:
     """One API with a database in ``folder``."""
 
-    def __init__(self, folder: pathlib.Path) -> None:
+    def __init__(self, folder: pathlib.Path, *, host: str = "127.0.0.1") -> None:
         self.folder = folder
+        self.host = host
         self.clock = clock.SystemClock()
         # Held for life, so that the port stays ours while the API is away.
         self._reserved = socket.socket()
         self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        self._reserved.bind(("127.0.0.1", 0))
+        self._reserved.bind((host, 0))
         self.port = int(self._reserved.getsockname()[1])
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"http://{host}:{self.port}"
         self.urls = signed_urls.UrlSigner(b"u" * 32, base_url=self.url)
         self.objects = object_directory.DirectoryObjectStore(
             folder / "objects", urls=self.urls, clock=self.clock
@@ -88,7 +89,9 @@ class Server:
                 session_key=b"s" * 32,
                 service_token="service-secret",
                 api_url=self.url,
-                settings=settings.ApiSettings(join_wait_s=5.0, agent_silence_s=SILENCE_S),
+                settings=settings.ApiSettings(
+                    join_wait_s=5.0, agent_silence_s=SILENCE_S, allowed_hosts=(self.host,)
+                ),
                 admin="ada",
             )
         )
@@ -96,7 +99,7 @@ class Server:
         server = self._server = uvicorn.Server(config)
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        listening.bind(("127.0.0.1", self.port))
+        listening.bind((self.host, self.port))
         listening.listen(64)
         self._thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         self._thread.start()
@@ -264,10 +267,17 @@ class Bench:
         return made
 
     def script(
-        self, code: str, *, args: tuple[str, ...] = (), entry: str = "train.py", **spec: Any
+        self,
+        code: str,
+        *,
+        args: tuple[str, ...] = (),
+        entry: str = "train.py",
+        variables: Mapping[str, str] | None = None,
+        **spec: Any,
     ) -> Run:
         """A trial whose program is this code; ``FOLDER`` in it is the run's folder."""
-        env = [{"name": "FOLDER", "value": str(self.folder)}]
+        told = {"FOLDER": str(self.folder), **(variables or {})}
+        env = [{"name": name, "value": value} for name, value in told.items()]
         digest = self.bundle({"train.py": textwrap.dedent(code).encode()})
         block = {"bundle": digest, "entry": entry, "args": list(args)}
         return self.run({"script": block, "env": env}, **spec)
@@ -300,8 +310,14 @@ class Bench:
 
 
 @pytest.fixture
-def server(tmp_path: pathlib.Path) -> Iterator[Server]:
-    made = Server(tmp_path / "server")
+def server_host() -> str:
+    """The address of the API."""
+    return "127.0.0.1"
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path, server_host: str) -> Iterator[Server]:
+    made = Server(tmp_path / "server", host=server_host)
     made.start()
     yield made
     made.close()
