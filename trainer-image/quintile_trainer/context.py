@@ -10,6 +10,7 @@
     folder = run.restored_folder()       # None at the first start
     if run.should_stop(): ...
     optimizer = run.parameter_servers(model, optimizer)  # mode ps; see ps.drop_in
+    reader = run.reader(script_data.Wanted(batch_size=32))  # or quintile.data.reader(...)
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from quintile_trainer import hyper, layout, opaque, reporter, worker_env
 if TYPE_CHECKING:
     import torch
 
+    from quintile_trainer import script_data
     from quintile_trainer.ps import drop_in
 
 
@@ -49,6 +51,7 @@ class Context:
         self._asked = False
         self._lock = threading.Lock()
         self._servers: drop_in.ServerOptimizer | None = None
+        self._reader: script_data.Reader | None = None
         self.rank = env.rank
         self.world_size = env.world_size
         self.hparams: Mapping[str, hyper.Value] = hyper.values(env.hparams)
@@ -69,8 +72,47 @@ class Context:
         """
         if self.rank != 0:
             return
+        place = (0, 0)
+        if self._reader is not None:
+            cursor = self._reader.place(step)
+            place = (cursor.epoch, cursor.position)
         with self._lock:
-            opaque.save(self._env, Path(folder), step=step, metrics=metrics)
+            opaque.save(self._env, Path(folder), step=step, metrics=metrics, place=place)
+
+    def reader(self, wanted: script_data.Wanted) -> script_data.Reader:
+        """Return the experiment's dataset, from the sample after the newest checkpoint on.
+
+        Raises:
+            RankFailure: See ``script_data``.
+            ValueError: The rank has one already.
+        """
+        from quintile_trainer import script_data
+
+        if self._reader is not None:
+            raise ValueError("reader was called before; a rank reads its dataset once")
+        self._reader = script_data.Reader(self._env, wanted)
+        return self._reader
+
+    def checkpoint_here(self, folder: str | Path, **metrics: float) -> None:
+        """Save the files of a folder as the state after the reader's newest batch.
+
+        Raises:
+            ValueError: There is no reader; or as ``checkpoint``.
+        """
+        if self._reader is None:
+            raise ValueError(
+                "only a script that reads through quintile.data.reader() has a step of its own; "
+                "name it: quintile.checkpoint(folder, step=...)"
+            )
+        self.checkpoint(self._reader.step, folder, **metrics)
+
+    def tell_accounting(self) -> None:
+        """Say it when nobody knows which samples this script learnt. At its good end."""
+        if self._reader is None and self._env.access is not None and self.rank == 0:
+            sys.stderr.write(
+                "[quintile] sampleAccounting: unmanaged; which samples were learnt is known for "
+                "scripts that read through quintile.data.reader()\n"
+            )
 
     def restored_folder(self) -> Path | None:
         """Return the files of the newest checkpoint, None at the first start. Read-only."""

@@ -18,9 +18,16 @@ FILE_LIMIT = 63
 
 
 def save(
-    env: worker_env.WorkerEnv, source: Path, *, step: int, metrics: Mapping[str, float]
+    env: worker_env.WorkerEnv,
+    source: Path,
+    *,
+    step: int,
+    metrics: Mapping[str, float],
+    place: tuple[int, int] = (0, 0),
 ) -> Path:
     """Copy the files of a folder into a complete checkpoint; the agent ships it.
+
+    ``place``: epoch and position of the next sample, where the platform's reader is used.
 
     Raises:
         ValueError: The folder is empty, has subfolders, too many files, or odd names.
@@ -30,7 +37,7 @@ def save(
     _check(source, names)
     name = layout.checkpoint_name(env.generation, step)
     contents = {name: _copy(source / name) for name in names}
-    manifest = env.manifest(step=step, epoch=0, cursor=0, metrics=metrics)
+    manifest = env.manifest(step=step, epoch=place[0], cursor=place[1], metrics=metrics)
     final = folders.write(env.state.checkpoints, name, contents, manifest)
     folders.forget(env.state.checkpoints)
     return final

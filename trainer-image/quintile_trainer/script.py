@@ -42,6 +42,7 @@ def run(env: worker_env.WorkerEnv) -> None:
             if leave.code:
                 raise
         context.current().leave_servers()
+        context.current().tell_accounting()
     finally:
         context.end()
 
