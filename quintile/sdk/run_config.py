@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
@@ -105,6 +105,9 @@ class RunConfig:
         cpu: What one worker may use, as ``2`` or ``500m``.
         memory: What one worker may use, as ``2Gi``.
         max_restarts: How often the run may start anew before it fails.
+        progress_timeout_s: Seconds without a finished step that restart the ranks; 0 = never.
+        failure_rules: As ``{"action": "RestartUncounted", "exitCodes": [42]}``; the first that fits
+            decides what follows when a rank ends. See ``docs/failures.md``.
         env: Environment variables for the ranks.
     """
 
@@ -121,6 +124,8 @@ class RunConfig:
     cpu: str | None = None
     memory: str | None = None
     max_restarts: int = 3
+    progress_timeout_s: int = 600
+    failure_rules: Sequence[Mapping[str, object]] = ()
     consistency: Consistency = "sync"
     staleness: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
@@ -137,6 +142,7 @@ class RunConfig:
             "summary_save_frequency": 1,
             "checkpoint_frequency_in_steps": 1,
             "max_restarts": 0,
+            "progress_timeout_s": 0,
         }
         for name, low in least.items():
             value = getattr(self, name)

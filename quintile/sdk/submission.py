@@ -101,8 +101,14 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
             "resources": limits,
         },
         "checkpoint": {"everySteps": config.checkpoint_frequency_in_steps},
-        "telemetry": {"summaryEverySteps": config.summary_save_frequency},
-        "failure": {"maxRestarts": config.max_restarts},
+        "telemetry": {
+            "summaryEverySteps": config.summary_save_frequency,
+            "progressTimeoutSeconds": config.progress_timeout_s,
+        },
+        "failure": {
+            "maxRestarts": config.max_restarts,
+            "rules": [dict(rule) for rule in config.failure_rules],
+        },
     }
     return spec if wanted.dataset is None else {**spec, "dataset": wanted.dataset}
 

@@ -71,7 +71,7 @@ class ApiSettings(pydantic.BaseModel):
         description="How long an agent's join waits for the other members, in seconds.",
     )
     agent_silence_s: float = Field(
-        default=20.0,
+        default=15.0,
         ge=1.0,
         description="Silence after which an agent counts as lost, in seconds.",
     )
