@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from quintile_trainer import event_files, progress, spool, worker_env
+from quintile_trainer import progress, spool, worker_env
 
 STREAM = "metrics"
 WAITING_LIMIT = 10_000
@@ -88,6 +88,9 @@ class Reporter:
             self._waiting.popleft()
 
     def _write_events(self, path: Path, purge_step: int | None) -> None:
+        # Here, since a rank starts with the standard library alone.
+        from quintile_trainer import event_files
+
         try:
             file = event_files.EventFile(path, time_s=time.time(), purge_step=purge_step)
             while (entry := self._events.get()) is not None:
