@@ -34,7 +34,10 @@ class TrialFactsReader:
             saved = checkpoints.newest(session, uid)
             checkpoint = (
                 facts.CheckpointFact(
-                    key=saved.manifest_key, step=saved.step, time_s=saved.created_s
+                    key=saved.manifest_key,
+                    step=saved.step,
+                    time_s=saved.created_s,
+                    has_place=bool(saved.manifest["epoch"] or saved.manifest["cursor"]),
                 )
                 if saved is not None
                 else None

@@ -31,6 +31,9 @@ TrialPhase = Literal[
     "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
 ]
 FailureAction = Literal["Restart", "RestartUncounted", "Fail"]
+SampleAccounting = Literal["exact", "unmanaged"]
+"""Whether it is known which samples a trial learnt; scripts that read by themselves keep it."""
+
 TERMINAL: frozenset[str] = frozenset({"Succeeded", "Failed", "Stopped"})
 RESERVED_ENV = ("QUINTILE_", "HOROVOD_", "PET_", "OMPI_", "TF_CONFIG")
 
@@ -377,6 +380,7 @@ class TrialStatus(Wire):
     progress: Progress = Progress()
     last_failure: LastFailure | None = None
     checkpoint: CheckpointRef | None = None
+    sample_accounting: SampleAccounting | None = None
     start_time: str = ""
     completion_time: str = ""
 

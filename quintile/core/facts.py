@@ -34,11 +34,12 @@ class RankFact:
 
 @dataclass(frozen=True)
 class CheckpointFact:
-    """The newest committed checkpoint."""
+    """The newest committed checkpoint; ``has_place``: it knows which sample comes next."""
 
     key: str
     step: int
     time_s: float
+    has_place: bool = False
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ def _observed(view: _View) -> trial_status.Draft:
     draft = draft.put(
         progress=trial_status.progress(before.progress, known),
         checkpoint=trial_status.checkpoint(before.checkpoint, known),
+        sample_accounting=trial_status.sample_accounting(view.template, known),
     )
     if known.failure is not None and known.attempt == before.attempt:
         draft = draft.put(last_failure=_stamped(before, verdict.rank_failure(known.failure), view))

@@ -139,6 +139,16 @@ def checkpoint(
     return experiment.CheckpointRef(key=fact.key, step=fact.step, time=time)
 
 
+def sample_accounting(
+    template: experiment.ExperimentSpec, known: facts.TrialFacts
+) -> experiment.SampleAccounting | None:
+    """Return whether it is known which samples were learnt; of a script, as its checkpoints say."""
+    if template.estimator.labeling_round is not None:
+        return None
+    place = known.checkpoint is not None and known.checkpoint.has_place
+    return "exact" if template.estimator.script is None or place else "unmanaged"
+
+
 def without_progress(status: experiment.TrialStatus) -> experiment.TrialStatus:
     """Return a status whose progress figures are blank, to see whether more than them changed."""
     return status.model_copy(update={"progress": experiment.Progress(), "checkpoint": None})

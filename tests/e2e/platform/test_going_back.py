@@ -71,6 +71,7 @@ def test_a_script_reads_the_dataset_and_its_checkpoints_know_the_place() -> None
     job.wait_until_finish(LIMIT_S, show_progress=False)
     last = job.checkpoints()[0]
     assert (last.epoch, last.step % 3) == (3, 0)
+    assert job.status().sample_accounting == "exact"
     lines = list(job.logs())
     assert sum("right on this rank" in line for line in lines) == 2
     assert not any("sampleAccounting" in line for line in lines)

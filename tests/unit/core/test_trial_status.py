@@ -107,3 +107,21 @@ def test_events_carry_place_and_kind() -> None:
     (event,) = trial_status.events(trial, draft)
     assert (event.kind, event.namespace, event.name, event.uid) == ("Trial", "n", "t", "u")
     assert (event.type, len(event.message)) == ("Warning", conditions.MESSAGE_LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "has_place", "accounting"),
+    [
+        ({"builtin": {"model": "resnet8"}}, False, "exact"),
+        ({"functions": {"bundle": "0" * 64}}, False, "exact"),
+        ({"script": {"bundle": "0" * 64, "entry": "train.py"}}, False, "unmanaged"),
+        ({"script": {"bundle": "0" * 64, "entry": "train.py"}}, True, "exact"),
+    ],
+)
+def test_what_is_known_of_the_samples(
+    estimator: dict[str, Any], has_place: bool, accounting: str
+) -> None:
+    template = experiment.ExperimentSpec.model_validate({"estimator": estimator})
+    saved = facts.CheckpointFact("ckpt/x", 5, 0.0, has_place=has_place)
+    known = facts.TrialFacts(uid="u", checkpoint=saved)
+    assert trial_status.sample_accounting(template, known) == accounting
