@@ -7,6 +7,7 @@ with the first board.
 from __future__ import annotations
 
 import logging
+import os
 import pathlib
 import shutil
 import tempfile
@@ -23,6 +24,9 @@ from quintile_api.tensorboard import event_sync, process
 
 SYNC_S: Final = 2.0
 WAIT_S: Final = 90.0
+ROOT: Final = "quintile-tb-"
+"""Name of the folder of all boards of a process, with its id: short, for the sockets' addresses."""
+
 _LOG = logging.getLogger("quintile.tensorboard")
 
 
@@ -144,7 +148,8 @@ class Boards:
     def _ensure_thread(self) -> None:
         if self._thread is None:
             self._stopping = False
-            self._root = pathlib.Path(tempfile.mkdtemp(prefix="quintile-tb-"))
+            sweep(pathlib.Path(tempfile.gettempdir()))
+            self._root = pathlib.Path(tempfile.mkdtemp(prefix=f"{ROOT}{os.getpid()}-"))
             self._thread = threading.Thread(
                 target=self._run, args=(self._root,), name="tensorboards", daemon=True
             )
@@ -214,3 +219,12 @@ class Boards:
                 board.runs[uid] = event_sync.EventSync(self._database, uid, folder)
         for run in board.runs.values():
             run.update()
+
+
+def sweep(folder: pathlib.Path) -> None:
+    """Delete what servers that were killed left behind."""
+    for path in folder.glob(f"{ROOT}*-*"):
+        pid = path.name.removeprefix(ROOT).partition("-")[0]
+        gone = pid.isdigit() and not pathlib.Path(f"/proc/{pid}").exists()
+        if gone and path.is_dir() and not path.is_symlink() and path.stat().st_uid == os.getuid():
+            shutil.rmtree(path, ignore_errors=True)

@@ -261,6 +261,17 @@ def test_it_dies_with_its_server() -> None:
     waiting.until(lambda: not _lives(pid))
 
 
+def test_what_a_killed_server_left_is_swept_away(tmp_path: pathlib.Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    gone, mine = tmp_path / f"quintile-tb-{ended.pid}-x", tmp_path / f"quintile-tb-{os.getpid()}-x"
+    other = tmp_path / "quintile-tb-notes"
+    for path in (gone, mine, other):
+        path.mkdir()
+    boards.sweep(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted([mine, other])
+
+
 def test_without_tensorboard_the_refusal_says_so(
     world: Any, trial: Any, running: boards.Boards, monkeypatch: pytest.MonkeyPatch
 ) -> None:
