@@ -20,7 +20,7 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 OUT = HERE.parent / "results" / "training.json"
-TABLES = ("loop", "loader", "saving", "shm", "restart", "ps", "simulator")
+TABLES = ("loop", "loader", "saving", "shm", "efficiency", "restart", "ps", "simulator")
 
 
 def main() -> int:

@@ -114,7 +114,7 @@ def measure(*, quick: bool) -> list[Row]:
     ):
         results = [rank.result(timeout_s=1200) for rank in ranks]
     rows = []
-    kept = {name: _kept(results[0][f"{name} noise"], blocks) for name in (*SUMS, *models)}
+    kept = {name: quiet_blocks(results[0][f"{name} noise"], blocks) for name in (*SUMS, *models)}
     for result in results:
         for key, values in result.items():
             name, _, what = key.rpartition(" ")
@@ -147,7 +147,7 @@ def _rates(name: str, results: Sequence[dict[str, list[float]]]) -> list[Row]:
     return rows
 
 
-def _kept(noise: Sequence[float], wanted: int) -> list[int]:
+def quiet_blocks(noise: Sequence[float], wanted: int) -> list[int]:
     """Return the quiet blocks; all of them, with a word of warning, when they are too few."""
     quiet = [block for block, value in enumerate(noise) if value <= QUIET]
     if len(quiet) >= min(wanted, 5):
@@ -209,9 +209,9 @@ def _rank(
         values = torch.zeros(elements)
         ways = {"shm": group.all_reduce, "gloo": distributed.all_reduce}
         parts = {way: _repeat(call, values, repeats) for way, call in ways.items()}
-        _interleave(name, parts, blocks, found)
+        interleave(name, parts, blocks, found)
     for name in models:
-        _interleave(name, _trainers(name, group, rank, found), blocks, found)
+        interleave(name, _trainers(name, group, rank, found), blocks, found)
     group.close()
     distributed.destroy_process_group()
     return found
@@ -265,7 +265,7 @@ def _steps(
     return part
 
 
-def _interleave(
+def interleave(
     name: str, parts: dict[str, Callable[[], float]], blocks: int, found: dict[str, list[float]]
 ) -> None:
     """Run every part twice a block, there and back; both ranks begin each at the same time."""
