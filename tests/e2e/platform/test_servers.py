@@ -118,7 +118,7 @@ def test_killed_servers_are_survived(
     job = exper.get_single_job()
     wait_for("the first checkpoint", lambda: job.status().checkpoint)
     [agent] = server.agents(f"{job.name}-a1-ps-1")
-    [rank] = agents.children(agent)
+    [rank] = agents.trainers(agent)
     os.kill(rank, signal.SIGKILL)
     wait_for("the second generation", lambda: job.status().generation == 2)
     before = job.progress().step

@@ -1,0 +1,158 @@
+"""Killed again and again at random, a run ends with the very bits of an undisturbed one.
+
+Equal bits are the proof of the accounting: a sample that counted twice, or never, would show in
+them. ``KILLS=20 pytest tests/e2e/platform/test_soak.py -s`` kills each kind of process 20 times.
+"""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import random
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+
+from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
+from quintile.testing import agents, instances
+
+pytestmark = pytest.mark.torch
+KILLS = int(os.environ.get("KILLS", "1"))
+SEED = int(os.environ.get("KILL_SEED", "0")) or random.SystemRandom().randrange(1, 2**31)
+LIMIT_S = 120 + 60 * KILLS
+EVERY = 50
+STEPS = 800 + 1500 * KILLS
+SHAPES: dict[str, dict[str, Any]] = {
+    "ddp": {"no_of_workers": 2},
+    "ps": {"no_of_workers": 2, "no_of_ps": 2},
+}
+VICTIMS = {"ddp": ("rank", "agent", "platform"), "ps": ("server", "rank")}
+
+
+def my_model_fn(_hparams: Any) -> Any:
+    import time
+
+    from torch import nn
+
+    class Slowly(nn.Module):
+        """Leave time between two steps for a kill."""
+
+        def forward(self, inputs: Any) -> Any:
+            time.sleep(0.005)
+            return inputs
+
+    layers = nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10)
+    return nn.Sequential(Slowly(), *layers)
+
+
+def input_fn(split: str, _hparams: Any) -> Any:
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    digits = load_digits()
+    images = (digits.images / 16.0).astype(np.float32)[:, None]
+    chosen = slice(1500, None) if split == "eval" else slice(1500)
+    return images[chosen], digits.target[chosen]
+
+
+my_model_fn.__module__ = input_fn.__module__ = "__main__"
+
+
+@pytest.fixture
+def server(tmp_path: pathlib.Path) -> Iterator[instances.Instance]:
+    with instances.Instance(tmp_path / "home") as running:
+        session = blocking.connect(url=running.url, token=running.token)
+        yield running
+        session.close()
+        blocking.forget()
+
+
+def begin(name: str, mode: str) -> Any:
+    exper = Experiment.run(
+        experiment_name=name,
+        estimator=Estimator.NewClassificationEstimator(model_fn=my_model_fn),
+        hyper_parameters=HParams(iterations=STEPS, batch_size=10),
+        run_config=RunConfig(
+            **SHAPES[mode],
+            deterministic=True,
+            run_eval=False,
+            summary_save_frequency=EVERY,
+            checkpoint_frequency_in_steps=EVERY,
+            max_restarts=100,
+        ),
+        input_function=input_fn,
+    )
+    return exper.get_single_job()
+
+
+def strike(server: instances.Instance, job: Any, victim: str, chance: random.Random) -> None:
+    """Kill one process of a kind."""
+    if victim == "platform":
+        server.kill()
+        server.start()
+        return
+    role = "ps" if victim == "server" else "worker"
+    attempt = job.status().attempt
+    [agent] = wait_for(
+        "the agent", lambda: server.agents(f"{job.name}-a{attempt}-{role}-{chance.randrange(2)}")
+    )
+    if victim == "agent":
+        os.kill(agent, signal.SIGKILL)
+        return
+    [rank] = wait_for("its rank", lambda: list(agents.trainers(agent)))
+    os.kill(rank, signal.SIGKILL)
+
+
+@pytest.mark.timeout(LIMIT_S * 3)
+@pytest.mark.parametrize("mode", SHAPES)
+def test_kills_change_no_bit(server: instances.Instance, mode: str) -> None:
+    sys.stdout.write(f"KILL_SEED={SEED}\n")
+    chance = random.Random(SEED)
+    calm = begin("calm", mode)
+    calm.wait_until_finish(LIMIT_S)
+    job = begin("struck", mode)
+    victims = [victim for victim in VICTIMS[mode] for _ in range(KILLS)]
+    chance.shuffle(victims)
+    waits = []
+    for victim in victims:
+        before = (job.status().attempt, job.status().generation)
+        ahead = job.progress().step + chance.randrange(10, 3 * EVERY)
+        wait_for(f"step {ahead}", lambda ahead=ahead: job.progress().step >= ahead)
+        assert job.progress().step < STEPS, "the run is too short for so many kills"
+        begun = time.monotonic()
+        strike(server, job, victim, chance)
+        if victim != "platform":
+            wait_for(
+                f"a restart after {victim}",
+                lambda before=before: (job.status().attempt, job.status().generation) > before,
+            )
+        moved = job.progress().step
+        wait_for("more steps", lambda moved=moved: job.progress().step > moved)
+        waits.append((victim, round(time.monotonic() - begun, 2)))
+    job.wait_until_finish(LIMIT_S)
+    sys.stdout.write(f"{mode}: {len(victims)} kills, seconds to more steps {waits}\n")
+    status = job.status()
+    assert (status.phase, status.progress.step) == ("Succeeded", STEPS)
+    assert same(calm.load_model(), job.load_model())
+    lines = "\n".join(job.logs())
+    starts = [int(step) for step in re.findall(r"starts at step (\d+)", lines)]
+    assert all(step % EVERY == 0 for step in starts), starts
+
+
+def same(one: Any, other: Any) -> bool:
+    a, b = one.state_dict(), other.state_dict()
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def wait_for(what: str, found: Callable[[], Any]) -> Any:
+    deadline = time.monotonic() + 90
+    while not (value := found()):
+        assert time.monotonic() < deadline, f"not in time: {what}"
+        time.sleep(0.05)
+    return value
