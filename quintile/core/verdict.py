@@ -17,6 +17,7 @@ Outcome = Literal["none", "finishing", "succeeded", "failed", "restart", "preemp
 and the agents are still shipping."""
 
 LIVE = ("pending", "running")
+FORMING = ("forming", "draining")
 MEMBER_WAIT_S = 60.0
 
 EXIT_REASONS = {
@@ -84,7 +85,8 @@ def judge(
         message = "all replicas of the attempt are gone and left no exit record"
         cause = experiment.LastFailure(reason="ReplicasGone", message=message)
         return Verdict("preempted", cause)
-    return _missing_member(known, replicas, state=state, now_s=now_s)
+    waited = not spoke or now_s >= known.updated_s + MEMBER_WAIT_S
+    return _missing_member(known, replicas) if waited and state in FORMING else Verdict("none")
 
 
 def rank_failure(rank: facts.RankFact) -> experiment.LastFailure:
@@ -160,17 +162,13 @@ def _exited(
 
 
 def _missing_member(
-    known: facts.TrialFacts,
-    replicas: Sequence[runplan.ObservedReplica],
-    *,
-    state: str,
-    now_s: float,
+    known: facts.TrialFacts, replicas: Sequence[runplan.ObservedReplica]
 ) -> Verdict:
-    ended = [entry for entry in replicas if _ended_well(entry)]
-    waited = known.updated_s and now_s >= known.updated_s + MEMBER_WAIT_S
-    if ended and state in ("forming", "draining") and waited:
-        message = f"{ended[0].name} has ended but generation {known.generation} needs it"
-        return Verdict("restart", _failure(ended[0], reason="MemberGone", message=message))
+    # An agent that ended before it ever spoke is missed at once: it will not speak any more.
+    for entry in replicas:
+        if _ended_well(entry):
+            message = f"{entry.name} has ended but generation {known.generation} needs it"
+            return Verdict("restart", _failure(entry, reason="MemberGone", message=message))
     return Verdict("none")
 
 

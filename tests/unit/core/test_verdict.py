@@ -121,6 +121,12 @@ CASES: dict[str, tuple[facts.TrialFacts, tuple[Any, ...], str, str]] = {
         "restart",
         "MemberGone",
     ),
+    "a member ended and never spoke": (
+        known("failed", attempt=0, failure=rank()),
+        (replica("exited"), replica(index=1)),
+        "restart",
+        "MemberGone",
+    ),
     "stopped by request": (known("stopped"), both("exited"), "none", ""),
     "facts of an older attempt": (
         known("failed", attempt=0, failure=rank()),
