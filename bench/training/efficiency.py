@@ -48,6 +48,16 @@ PAIRS = (
 Times = dict[str, list[float]]
 
 
+@dataclasses.dataclass(frozen=True)
+class Order:
+    """What the ranks measure, and where they meet."""
+
+    folder: pathlib.Path
+    port: int
+    names: list[str]
+    blocks: int
+
+
 def main() -> None:
     """Measure, print, and store the rows as JSON with ``--out``."""
     parser = argparse.ArgumentParser(prog="bench/training/efficiency.py", description=__doc__)
@@ -70,7 +80,7 @@ def measure(*, quick: bool) -> list[pairs.Row]:
     names = ["CNN"] if quick else ["CNN", "perceptron"]
     with (
         tempfile.TemporaryDirectory() as folder,
-        forked.ranks(WORLD, train, pathlib.Path(folder), _port(), names, blocks) as started,
+        forked.ranks(WORLD, train, Order(pathlib.Path(folder), _port(), names, blocks)) as started,
     ):
         results = [rank.result(timeout_s=1200) for rank in started]
     rows = []
@@ -93,27 +103,24 @@ def train(
     _tell: Callable[[object], None],
     rank: int,
     world_size: int,
-    folder: pathlib.Path,
-    port: int,
-    names: list[str],
-    blocks: int,
+    order: Order,
 ) -> Times:
     """Be one rank: return seconds a step by network and way, one figure for each block."""
     torch.set_num_threads(1)
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
-    told = ranks.variables(folder / str(rank), rank=rank, world_size=world_size)
+    told = ranks.variables(order.folder / str(rank), rank=rank, world_size=world_size)
     env = worker_env.load(told)
     # One process group for both ways; one of them does without the shared memory.
-    both = ddp.meet(dataclasses.replace(env, master_port=port))
+    both = ddp.meet(dataclasses.replace(env, master_port=order.port))
     modes: dict[str, interface.Mode] = {
         "alone": single.Single(),
         "shm": both,
         "gloo": ddp.Ddp(rank, world_size),
     }
     found: Times = {}
-    for name in names:
+    for name in order.names:
         parts = {way: steps(name, rank, mode) for way, mode in modes.items()}
-        networks.interleave(name, parts, blocks, found)
+        networks.interleave(name, parts, order.blocks, found)
     both.close()
     return found
 
