@@ -41,11 +41,11 @@ TELLS = """
         "nice": os.getpriority(os.PRIO_PROCESS, 0),
         "priorities": sorted(signal.getsignal(n) is signal.SIG_DFL for n in (15, 17)),
     }
+    print(f"generation {generation} speaks", flush=True)
+    print(f"generation {generation} complains", file=sys.stderr, flush=True)
     path = pathlib.Path(os.environ["FOLDER"]) / f"seen-{generation}"
     path.with_suffix(".new").write_text(json.dumps(seen))
     path.with_suffix(".new").rename(path)
-    print(f"generation {generation} speaks")
-    print(f"generation {generation} complains", file=sys.stderr)
     run.progress(1, 0)
     last = int(sys.argv[1])
     if generation < last:
