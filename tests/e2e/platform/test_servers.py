@@ -126,7 +126,9 @@ def test_killed_servers_are_survived(
     assert server.kill_agents(f"{job.name}-a1-ps-0") == 1
     job.wait_until_finish(LIMIT_S)
     status, report = job.status(), job.report()
-    assert (status.phase, status.mode, status.progress.step) == ("Succeeded", "ps", 6000)
+    assert (status.phase, status.mode) == ("Succeeded", "ps")
+    if consistency == "sync":  # else the last step is what rank 0 saw before the others ended
+        assert status.progress.step == 6000
     assert (status.attempt, status.restarts) == (2, 1)
     assert report["evaluation"]["metrics"]["accuracy"] >= 0.85
     starts = [line for line in job.logs() if "starts at step" in line]
