@@ -6,26 +6,12 @@ import os
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from pairs import Row
 
 from quintile.core.scaling import fit
 
 BAR = 1.10
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line: ``ours`` is predicted, ``peer`` measured, ``ratio`` with an interval of 95 %."""
-
-    name: str
-    ours: float
-    peer: float
-    ratio: float
-    low: float
-    high: float
-    bar: float
-    met: bool
-    unit: str
 
 
 def row(name: str, said_s: float, times_s: Sequence[float], *, busy: bool) -> Row:

@@ -17,11 +17,12 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
 import torch._dynamo  # DDP loads it at its first use
+from pairs import Row
 from torch import distributed, nn
 from torch.nn import parallel
 
@@ -38,21 +39,6 @@ QUIET = 0.10
 """Blocks in which other work took more of the processors than this are left out ..."""
 PATIENCE = 3
 """... as long as this many times the wanted blocks bring enough of them; else all count."""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table: ``ratio`` is ours over peer's, with an interval of 95 %."""
-
-    name: str
-    ours: float
-    peer: float
-    ratio: float
-    low: float
-    high: float
-    bar: float
-    met: bool
-    unit: str
 
 
 class Net(nn.Module):
