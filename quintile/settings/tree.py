@@ -2,7 +2,8 @@
 
 ``load`` is the one reader of the environment on the server side (a worker has its own). Keys are
 ``QUINTILE_<FIELD>`` and ``QUINTILE_<GROUP>__<FIELD>``; lists are comma-separated. An
-unknown ``QUINTILE_`` key is an error that names the nearest known one.
+unknown ``QUINTILE_`` key is an error that names the nearest known one. Groups that only services
+in a cluster read are in ``cluster``.
 """
 
 from __future__ import annotations
@@ -10,29 +11,28 @@ from __future__ import annotations
 import difflib
 import os
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
+from typing import Any, Final, Literal
 
 import pydantic
 import pydantic_settings
 from pydantic import Field
 
 from quintile.core import errors
+from quintile.settings import cluster
+from quintile.settings.words import Words
 
 PREFIX = "QUINTILE_"
 CLIENT_KEYS = frozenset({"QUINTILE_URL", "QUINTILE_TOKEN", "QUINTILE_PROJECT"})
 """Keys of SDK and CLI; they may be set where a server starts and mean nothing to it."""
 
+TESTS: Final = "QUINTILE_TEST_"
+"""Prefix of keys that choose what the tests run on; no setting."""
+
 MIB = 1024 * 1024
-
-
-def _listed(value: object) -> object:
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return value
-
-
-Words = Annotated[tuple[str, ...], pydantic_settings.NoDecode, pydantic.BeforeValidator(_listed)]
+_LINKS: Final = re.compile(r"QUINTILE_\w*(SERVICE_(HOST|PORT)\w*|PORT(_\d+_(TCP|UDP|SCTP)\w*)?)")
+"""What Kubernetes sets in pods for a Service named ``quintile-*``, unless service links are off."""
 
 
 class ApiSettings(pydantic.BaseModel):
@@ -119,7 +119,40 @@ class Settings(pydantic_settings.BaseSettings):
     port: int = Field(
         default=8420, ge=0, le=65535, description="Port to listen on; 0 takes any free one."
     )
+    metrics_port: int = Field(
+        default=9090,
+        ge=0,
+        le=65535,
+        description="Port of the metrics of a service for Prometheus; 0: none.",
+    )
+    public_url: str = Field(
+        default="",
+        description="Address of the platform as browsers reach it: `https://quintile.example.com`.",
+    )
+    api_url: str = Field(
+        default="http://127.0.0.1:8420",
+        description="Address of the API as workers and the other services reach it.",
+    )
+    labeling_url: str = Field(
+        default="",
+        description="Address of the labeling service as API and operator reach it.",
+    )
+    keys: pathlib.Path = Field(
+        default=pathlib.Path("/etc/quintile/keys"),
+        description="Folder of the secrets of a service, a file each: `trial.pem` (operator), "
+        "`trial-public.pem` (one or two keys), `session.key`, `urls.key`, `service-token`.",
+    )
+    admin: str = Field(
+        default="admin", description="Name of the first administrator of a cluster's API."
+    )
     api: ApiSettings = Field(default=ApiSettings(), description="The API service.")
+    database: cluster.DatabaseSettings = Field(
+        default=cluster.DatabaseSettings(), description="The database."
+    )
+    s3: cluster.S3Settings = Field(default=cluster.S3Settings(), description="The object store.")
+    kubernetes: cluster.KubernetesSettings = Field(
+        default=cluster.KubernetesSettings(), description="The cluster."
+    )
     logs: LogSettings = Field(default=LogSettings(), description="Logging.")
 
 
@@ -131,7 +164,7 @@ def load(**overrides: Any) -> Settings:
     """
     known = dict(keys(Settings))
     for key in sorted(os.environ):
-        if key.startswith(PREFIX) and key not in known and key not in CLIENT_KEYS:
+        if key.startswith(PREFIX) and not (key in known or _is_foreign(key)):
             raise _unknown(key, known)
     given = {name: value for name, value in overrides.items() if value is not None}
     try:
@@ -148,6 +181,11 @@ def load(**overrides: Any) -> Settings:
         raise errors.InvalidSpec(
             f"A setting cannot be read: {error}.", hint="See docs/reference/settings.md."
         ) from error
+
+
+def _is_foreign(key: str) -> bool:
+    """Return whether a key means nothing to a server and may be set all the same."""
+    return key in CLIENT_KEYS or key.startswith(TESTS) or _LINKS.fullmatch(key) is not None
 
 
 def keys(
@@ -172,6 +210,8 @@ def reference() -> str:
 
 
 def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
     return ",".join(value) if isinstance(value, tuple) else str(value)
 
 

@@ -56,6 +56,35 @@ def test_keys_of_the_client_are_no_error(monkeypatch: pytest.MonkeyPatch) -> Non
     assert settings.load(home=pathlib.Path("/somewhere")).home == pathlib.Path("/somewhere")
 
 
+@pytest.mark.parametrize(
+    "key",
+    [
+        "QUINTILE_API_SERVICE_HOST",
+        "QUINTILE_LABELING_SERVICE_PORT_HTTP",
+        "QUINTILE_API_PORT",
+        "QUINTILE_API_PORT_8420_TCP_ADDR",
+        "QUINTILE_TEST_DATABASE",
+    ],
+)
+def test_what_kubernetes_and_tests_set_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(key, "tcp://10.0.0.1:8420")
+    assert settings.load().port == 8420
+
+
+def test_a_cluster_is_described_by_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUINTILE_DATABASE__URL", "postgresql+psycopg2://q:c4n4ry@db/q")
+    monkeypatch.setenv("QUINTILE_S3__SECRET_KEY", "c4n4ry")
+    monkeypatch.setenv("QUINTILE_KUBERNETES__NAMESPACES", "vision, speech")
+    monkeypatch.setenv("QUINTILE_KUBERNETES__EGRESS", '[{"ports": [{"port": 53}]}]')
+    found = settings.load()
+    assert found.database.url.get_secret_value().endswith("@db/q")
+    assert found.kubernetes.namespaces == ("vision", "speech")
+    assert found.kubernetes.egress == ({"ports": [{"port": 53}]},)
+    assert "c4n4ry" not in repr(found)
+
+
 def test_every_setting_is_described() -> None:
     page = settings.reference()
     for key, info in settings.keys(settings.Settings):
