@@ -129,6 +129,7 @@ class Loop:
         schedule = order.Schedule(len(work.train), plan.global_batch)
         place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
         self._sampler = order.Sampler(schedule, given.seed, **place)
+        self._scale = torch.ones(())
         self._best = Best()
         self._step = 0
         self._next: order.Samples | None = None
@@ -203,13 +204,12 @@ class Loop:
         share = self._sampler.take(step) if self._next is None else self._next
         more = step + 1 < self._plan.total_steps
         self._next = self._sampler.take(step + 1) if more else None
-        samples = len(self._sampler.schedule.positions(step))
         self._optimizer.zero()
-        loss = self._backward(share, self._optimizer.weight / samples)
+        loss = self._backward(share, self._optimizer.weight / share.whole)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
         self._optimizer.step(self._rate(step))
-        return loss, samples
+        return loss, share.whole
 
     def _rate(self, step: int) -> float:
         return optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
@@ -223,16 +223,16 @@ class Loop:
             scale = 0.0
         size = -(-len(items) // self._given.accumulate)
         losses: Losses = []
-        starts = range(0, len(items), size)
-        for start in starts:
-            last = start == starts[-1]
-            part = slice(start, start + size)
-            batch = self._work.train.take(items[part], seeds[part])
+        for start in range(0, len(items), size):
+            stop = start + size
+            last = stop >= len(items)
+            batch = self._work.train.take(items[start:stop], seeds[start:stop])
             if last and self._next is not None:
                 self._work.train.expect(self._next.items)
             loss = self._work.loss(self._work.model(batch.inputs), batch.targets)
+            # The gradient of the sum begins at ``scale``: what multiplying the loss would cost.
             with self._tools.mode.sync(last=last):
-                (loss * scale).backward()  # type: ignore[no-untyped-call]
+                torch.autograd.backward(loss, self._scale.to(loss).fill_(scale))
             losses.append(loss.detach())
         return losses if len(share.items) else []
 

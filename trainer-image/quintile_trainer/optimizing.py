@@ -83,11 +83,15 @@ class Optimizer:
                 "its layers their sizes"
             )
         decay = given.weight_decay
-        self._update: dict[bool, Update] = {
+        updates: dict[bool, Update] = {
             is_matrix: _updater(given, decay=decay if is_matrix else 0.0)
             for is_matrix in (False, True)
         }
         self._memory: dict[str, Tensors] = {name: {} for name in self._trained}
+        self._steps = [
+            (weights, updates[weights.ndim > 1], self._memory[name])
+            for name, weights in self._trained.items()
+        ]
 
     def begin(self, _step: int) -> None:
         """Be ready to go on after so many steps: nothing to do."""
@@ -100,12 +104,12 @@ class Optimizer:
     @torch.no_grad()
     def step(self, rate: float) -> None:
         """Change every parameter that has a gradient."""
-        for name, weights in self._trained.items():
+        for weights, update, memory in self._steps:
             gradient = weights.grad
             if gradient is None:
                 continue
             dense = gradient.to_dense() if gradient.is_sparse else gradient
-            self._update[weights.ndim > 1](weights, dense, self._memory[name], rate=rate)
+            update(weights, dense, memory, rate=rate)
 
     def remember(self) -> Callable[[], Tensors]:
         """Copy the state now; return how to get the copies."""
@@ -159,12 +163,13 @@ def _sgd(given: hyper.HyperParameters, decay: float) -> Update:
     ) -> None:
         if decay:
             gradient = gradient.add(weights, alpha=decay)
-        if momentum and "momentum_buffer" not in memory:
-            memory["momentum_buffer"] = gradient.clone()
-        elif momentum:
-            memory["momentum_buffer"].mul_(momentum).add_(gradient)
         if momentum:
-            gradient = gradient.add(memory["momentum_buffer"], alpha=momentum)
+            buffer = memory.get("momentum_buffer")
+            if buffer is None:
+                buffer = memory["momentum_buffer"] = gradient.clone()
+            else:
+                buffer.mul_(momentum).add_(gradient)
+            gradient = gradient.add(buffer, alpha=momentum)
         weights.add_(gradient, alpha=-rate)
 
     return update

@@ -86,7 +86,8 @@ class ArrayFeed:
 
     def __init__(self, inputs: Any, targets: Any) -> None:
         self._inputs = _tensor(inputs)
-        self._targets = _tensor(targets)
+        self._targets = _widened(_tensor(targets))
+        self._are_ready = _scaled(self._inputs[:0]).dtype == self._inputs.dtype
         if len(self._inputs) != len(self._targets):
             raise failures.BadInput(
                 f"input_fn returned {len(self._inputs)} inputs and {len(self._targets)} targets; "
@@ -100,7 +101,9 @@ class ArrayFeed:
         """Return the samples as they are."""
         del seeds
         index = torch.from_numpy(items)
-        return Batch(_scaled(self._inputs[index]), _widened(self._targets[index]))
+        inputs = self._inputs.index_select(0, index)
+        targets = self._targets.index_select(0, index)
+        return Batch(inputs if self._are_ready else _scaled(inputs), targets)
 
     def expect(self, items: order.Ints) -> None:
         """Do nothing: arrays are ready."""

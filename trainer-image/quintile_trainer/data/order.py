@@ -116,10 +116,14 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Samples:
-    """What a rank takes in a step: items [S] and one 63-bit seed [S] each; may be none."""
+    """What a rank takes in a step: items [S] and one 63-bit seed [S] each; may be none.
+
+    ``whole`` is the number of samples that all ranks take together.
+    """
 
     items: Ints
     seeds: Ints
+    whole: int
 
 
 class Sampler:
@@ -127,6 +131,7 @@ class Sampler:
 
     def __init__(self, schedule: Schedule, seed: int, *, rank: int, world_size: int) -> None:
         self.schedule = schedule
+        self._steps_per_epoch = schedule.steps_per_epoch
         self._seed = seed
         self._rank = rank
         self._world_size = world_size
@@ -139,18 +144,23 @@ class Sampler:
 
         A seed is a function of (seed, epoch, position) alone, whatever rank takes the sample.
         """
-        whole = self.schedule.positions(step)
-        found = self.between(self.schedule.cursor(step).epoch, whole)
+        schedule = self.schedule
+        epoch, place = divmod(step, self._steps_per_epoch)
+        start = place * schedule.batch
+        stop = min(start + schedule.batch, schedule.items)
+        found = self.between(epoch, range(start, stop))
+        if self._world_size == 1:
+            return found
         mine = slice(self._rank, None, self._world_size)
-        return Samples(found.items[mine], found.seeds[mine])
+        return Samples(found.items[mine], found.seeds[mine], whole=found.whole)
 
     def between(self, epoch: int, whole: range) -> Samples:
         """Return the samples at positions in a row within an epoch, whatever our rank."""
-        held = range(self._start, self._start + len(self._items))
-        if epoch != self._epoch or whole.start not in held or whole.stop > held.stop:
+        first, last = whole.start - self._start, whole.stop - self._start
+        if epoch != self._epoch or first < 0 or last > len(self._items):
             self._work_out(epoch, whole)
-        place = slice(whole.start - self._start, whole.stop - self._start)
-        return Samples(self._items[place], self._seeds[place])
+            first, last = 0, len(whole)
+        return Samples(self._items[first:last], self._seeds[first:last], whole=len(whole))
 
     def _work_out(self, epoch: int, whole: range) -> None:
         stop = min(max(whole.stop, whole.start + BLOCK), self.schedule.items)
