@@ -72,6 +72,15 @@ class TestDecode:
         with pytest.raises(decode.UNREADABLE):
             decode.decode(data, size=(8, 8), channels=1)
 
+    @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+    @pytest.mark.parametrize("size", [(20, 30), (8, 9)])
+    def test_into_a_batch_it_comes_out_the_same(self, kind: str, size: tuple[int, int]) -> None:
+        data = encoded(gradient(), kind)
+        batch = np.zeros((2, *size, 3), np.uint8)
+        decode.decode_into(batch[1], data)
+        assert np.array_equal(batch[1], decode.decode(data, size=size, channels=3))
+        assert not batch[0].any()
+
 
 class TestAugment:
     """Changes that are functions of the sample's seed."""
@@ -227,6 +236,15 @@ class TestImages:
         source = images.ImageSource(spoiled, spoiled.train, images.Shape(8, 8, 1), MEANS)
         with pytest.raises(failures.BadInput, match=r"image '\d{4}\.png' cannot be decoded"):
             source.batch(np.array([0]))
+
+    def test_a_batch_that_somebody_holds_is_never_written_again(self, stored: Any) -> None:
+        source = self.source(stored, images.Means(threads=2, keep_bytes=0))
+        items = np.arange(8)
+        wanted = [source.batch(items + 8 * turn).copy() for turn in range(8)]
+        held = [source.batch(items + 8 * turn)[::2] for turn in range(8)]
+        for found, whole in zip(held, wanted, strict=True):
+            assert np.array_equal(found, whole[::2])
+        source.close()
 
 
 class TestCache:

@@ -35,7 +35,7 @@ def decode(data: bytes, *, size: tuple[int, int], channels: int) -> Pixels:
     Raises:
         UNREADABLE: The bytes are no image that we read.
     """
-    if simplejpeg is not None and data[:2] == b"\xff\xd8" and b"Exif" not in data[:64]:
+    if simplejpeg is not None and _is_plain_jpeg(data):
         space = "GRAY" if channels == 1 else "RGB"
         # Much larger than wanted: libjpeg halves while it decodes, which costs less than nothing.
         pixels: Pixels = simplejpeg.decode_jpeg(
@@ -52,10 +52,30 @@ def decode(data: bytes, *, size: tuple[int, int], channels: int) -> Pixels:
     return np.asarray(image, dtype=np.uint8).reshape(height, width, channels)
 
 
+def decode_into(pixels: Pixels, data: bytes) -> None:
+    """Decode into ``pixels`` [H, W, channels], whose shape is the size to scale to.
+
+    An image of just this size is decoded in place. Raises as ``decode``.
+    """
+    height, width, channels = pixels.shape
+    if simplejpeg is not None and _is_plain_jpeg(data):
+        found = simplejpeg.decode_jpeg_header(data)
+        if (found[0], found[1]) == (height, width):
+            space = "GRAY" if channels == 1 else "RGB"
+            simplejpeg.decode_jpeg(data, colorspace=space, buffer=pixels)
+            return
+    pixels[:] = decode(data, size=(height, width), channels=channels)
+
+
 def is_grey(data: bytes) -> bool:
     """Return whether an image has no colour in how it is stored."""
     with Image.open(io.BytesIO(data)) as image:
         return image.mode in GREY_MODES
+
+
+def _is_plain_jpeg(data: bytes) -> bool:
+    """Return whether this is a JPEG that stands as it is stored."""
+    return data[:2] == b"\xff\xd8" and b"Exif" not in data[:64]
 
 
 def _open(data: bytes, channels: int) -> Image.Image:

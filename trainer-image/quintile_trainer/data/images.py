@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from concurrent import futures
 from dataclasses import dataclass
 
@@ -17,6 +18,9 @@ SAMPLE = 64
 LARGEST_SIDE = 224
 CHUNK = 8
 """Images that a thread decodes per errand: one errand each would cost a tenth of the decoding."""
+
+ROOMS = 4
+"""Batches whose memory is kept: one in use, one being decoded, and some slack."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,29 @@ class _Decoding:
         return self.pixels
 
 
+class _Rooms:
+    """Memory of batches, taken again when nobody holds them: fresh pages cost 6 us an image."""
+
+    def __init__(self) -> None:
+        self._held: list[Pixels] = []
+
+    def take(self, shape: tuple[int, ...]) -> Pixels:
+        """Return an array [B, H, W, C] with anything in it, a view of memory that is ours.
+
+        Every view of it, and every tensor over it, refers to the memory itself, so that the count
+        of its references says whether anybody may still read it.
+        """
+        size = int(np.prod(shape, dtype=np.int64))
+        for room in self._held:
+            # Referred to by the list, by this loop and by the call: nobody else.
+            if room.size == size and sys.getrefcount(room) == 3:
+                return room.reshape(shape)
+        if len(self._held) == ROOMS:
+            self._held.pop(0)
+        self._held.append(np.empty(size, np.uint8))
+        return self._held[-1].reshape(shape)
+
+
 class ImageSource:
     """Pixels [B, H, W, C] uint8 of the rows of one part. Used by one loop; decodes in threads.
 
@@ -78,6 +105,7 @@ class ImageSource:
         self._kept: Pixels | None = np.empty(whole, np.uint8) if fits else None
         self._have = np.zeros(len(part), dtype=bool)
         self._expected: _Decoding | None = None
+        self._rooms = _Rooms()
 
     def __len__(self) -> int:
         return len(self._part)
@@ -119,23 +147,22 @@ class ImageSource:
 
     def _begin(self, items: order.Ints) -> _Decoding:
         shape = self._shape
-        pixels = np.empty((len(items), shape.height, shape.width, shape.channels), np.uint8)
+        pixels = self._rooms.take((len(items), shape.height, shape.width, shape.channels))
 
         def errand(start: int) -> None:
             for place, item in enumerate(items[start : start + CHUNK].tolist(), start):
-                pixels[place] = self._one(item)
+                self._one(item, pixels[place])
 
         starts = range(0, len(items), CHUNK)
         return _Decoding(items, pixels, [self._pool.submit(errand, start) for start in starts])
 
-    def _one(self, item: int) -> Pixels:
+    def _one(self, item: int, pixels: Pixels) -> None:
         row = int(self._part.rows[item])
         manifest = self._manifest
         size, offset = int(manifest.sizes[row]), int(manifest.offsets[row])
         data = os.pread(self._files[int(manifest.shards[row])], size, offset)
         try:
-            size_px = (self._shape.height, self._shape.width)
-            return decode.decode(data, size=size_px, channels=self._shape.channels)
+            decode.decode_into(pixels, data)
         except decode.UNREADABLE as error:
             name = manifest.item(row).name
             raise failures.BadInput(f"image {name!r} cannot be decoded: {error}") from error
