@@ -22,6 +22,8 @@ RANKING = {
 
 TERMINAL_TYPES = ("Succeeded", "Failed", "Stopped")
 METRIC_LIMIT = 16
+TIMES = "step/"
+"""How the names of metrics begin that say where the time of a step went."""
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,12 @@ def progress(before: experiment.Progress, known: facts.TrialFacts) -> experiment
 
 
 def metric_texts(values: dict[str, float]) -> list[experiment.Parameter]:
-    """Return metrics as decimal text, sorted by name, at most 16, without NaN or infinity."""
-    finite = {name: value for name, value in values.items() if abs(value) != float("inf")}
+    """Return metrics as decimal text, sorted by name, at most 16, without NaN or infinity.
+
+    Where the time of a step goes (``step/...``) is for curves, not for a status.
+    """
+    told = {name: value for name, value in values.items() if not name.startswith(TIMES)}
+    finite = {name: value for name, value in told.items() if abs(value) != float("inf")}
     known = {name: value for name, value in finite.items() if value == value}
     return [
         experiment.Parameter(name=name[:256], value=f"{known[name]:.6g}")

@@ -14,6 +14,7 @@ from collections.abc import Callable
 import torch
 
 from quintile_trainer import (
+    breakdown,
     checkpoints,
     evaluate,
     failures,
@@ -70,6 +71,7 @@ class LeasedLoop(loop.Loop):
         self._optimizer.begin(self._step)
         self._ranks.prepare(self._work.model)
         self._work.model.train()
+        self._times = breakdown.Breakdown()
         pace = loop.Pace()
         if self._step > 0:
             report.progress(self._step, total)
@@ -97,7 +99,7 @@ class LeasedLoop(loop.Loop):
         losses = self._backward(samples, 1 / len(samples.items))
         # A global batch is as many updates as there are workers; together they go as far as one.
         rate = self._rate(self._schedule.step_at(lease.start)) / self._ranks.world_size
-        self._optimizer.step(rate)
+        self._update(rate)
         return losses
 
     def _advance(self, lease: ledger.Lease, pace: loop.Pace, *, seconds: float) -> None:

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from quintile_trainer import (
+    breakdown,
     checkpoints,
     evaluate,
     failures,
@@ -112,6 +113,7 @@ class Result:
     pace: Pace
     metrics: dict[str, float] = field(default_factory=dict)
     evaluation: evaluate.Evaluation | None = None
+    breakdown: dict[str, object] = field(default_factory=dict)
 
 
 class Loop:
@@ -130,6 +132,7 @@ class Loop:
         place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
         self._sampler = order.Sampler(schedule, given.seed, **place)
         self._scale = torch.ones(())
+        self._times = breakdown.Breakdown()
         self._best = Best()
         self._step = 0
         self._next: order.Samples | None = None
@@ -173,6 +176,7 @@ class Loop:
         self._optimizer.begin(self._step)
         mode.prepare(self._work.model)
         self._work.model.train()
+        self._times = breakdown.Breakdown()
         agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
         pace = Pace()
         saved = self._step
@@ -208,8 +212,18 @@ class Loop:
         loss = self._backward(share, self._optimizer.weight / share.whole)
         if self._given.clip_norm > 0:
             nn.utils.clip_grad_norm_(self._work.model.parameters(), self._given.clip_norm)
-        self._optimizer.step(self._rate(step))
+        self._update(self._rate(step))
         return loss, share.whole
+
+    def _update(self, rate: float) -> None:
+        begun = time.perf_counter()
+        self._optimizer.step(rate)
+        seconds, spent = time.perf_counter() - begun, self._times.spent
+        if self._optimizer.is_remote:
+            spent.communication += seconds
+        else:
+            spent.optimizer += seconds
+        self._times.step()
 
     def _rate(self, step: int) -> float:
         return optimizing.rate_at(step, self._plan.total_steps, self._given, peak=self._peak)
@@ -223,16 +237,25 @@ class Loop:
             scale = 0.0
         size = -(-len(items) // self._given.accumulate)
         losses: Losses = []
+        spent, clock = self._times.spent, time.perf_counter
         for start in range(0, len(items), size):
             stop = start + size
             last = stop >= len(items)
+            begun = clock()
             batch = self._work.train.take(items[start:stop], seeds[start:stop])
             if last and self._next is not None:
                 self._work.train.expect(self._next.items)
+            taken = clock()
             loss = self._work.loss(self._work.model(batch.inputs), batch.targets)
+            passed = clock()
             # The gradient of the sum begins at ``scale``: what multiplying the loss would cost.
             with self._tools.mode.sync(last=last):
                 torch.autograd.backward(loss, self._scale.to(loss).fill_(scale))
+                done = clock()
+            spent.data += taken - begun
+            spent.forward += passed - taken
+            spent.backward += done - passed
+            spent.communication += clock() - done
             losses.append(loss.detach())
         return losses if len(share.items) else []
 
@@ -247,6 +270,7 @@ class Loop:
             "train/loss": mean,
             "learning_rate": self._rate(self._step - 1),
             "images_per_second": pace.window(),
+            **self._times.window(),
         }
         self._log(values)
         if not math.isfinite(mean):
@@ -270,7 +294,8 @@ class Loop:
         return 0 < self._given.patience <= self._best.misses
 
     def _evaluate(self) -> evaluate.Evaluation:
-        found = evaluate.evaluate(self._work, self._work.model, self._tools.mode)
+        with self._times.evaluation():
+            found = evaluate.evaluate(self._work, self._work.model, self._tools.mode)
         self._note(found)
         return found
 
@@ -284,6 +309,10 @@ class Loop:
             self._tools.report.log(self._step, values)
 
     def _save(self) -> None:
+        with self._times.checkpoint():
+            self._store()
+
+    def _store(self) -> None:
         # Equal on all ranks: none of them can save, or go on from, weights that are no numbers.
         if not all(bool(value.isfinite().all()) for value in self._work.model.parameters()):
             raise failures.Diverged(
@@ -338,7 +367,8 @@ class Loop:
         self._save()
         if self._tools.saver is not None:
             self._tools.saver.wait()
-        return Result(self._step, pace, dict(self._metrics), found)
+        times = self._times.document(training_s=pace.seconds)
+        return Result(self._step, pace, dict(self._metrics), found, times)
 
 
 def copied(model: nn.Module) -> dict[str, torch.Tensor]:

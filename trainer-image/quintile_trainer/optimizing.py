@@ -33,10 +33,12 @@ class Update(Protocol):
 class Stepper(Protocol):
     """What the training loop asks of an optimizer, wherever it works.
 
-    ``weight`` is what a rank's share of the loss is multiplied by, so that its gradients add up.
+    ``weight`` is what a rank's share of the loss is multiplied by, so that its gradients add up;
+    ``is_remote`` says that a step is an exchange with parameter servers.
     """
 
     weight: float
+    is_remote: bool
 
     def begin(self, step: int, /) -> None:
         """Be ready to go on after so many steps."""
@@ -71,6 +73,7 @@ class Optimizer:
     """
 
     weight = 1.0
+    is_remote = False
 
     def __init__(self, model: nn.Module, given: hyper.HyperParameters) -> None:
         self._trained = {n: p for n, p in model.named_parameters() if p.requires_grad}

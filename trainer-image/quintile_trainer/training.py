@@ -139,6 +139,7 @@ def _publish(
         "images_per_second": result.pace.images_per_second,
         "train_seconds": result.pace.seconds,
         "seconds": seconds,
+        "breakdown": result.breakdown,
         "metrics": result.metrics,
         "evaluation": None,
     }

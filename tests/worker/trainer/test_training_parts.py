@@ -237,6 +237,10 @@ class TestLoop:
         assert sum(map(sum, result.evaluation.confusion)) == result.evaluation.count == SAMPLES
         steps = [entry["step"] for entry in run.reported() if "train/loss" in entry["values"]]
         assert steps == list(range(5, 201, 5))
+        spent = result.breakdown["seconds"]
+        assert isinstance(spent, dict) and spent.pop("communication") < 0.1 * spent["backward"]
+        assert all(seconds > 0 for seconds in spent.values()), spent
+        assert sum(spent.values()) <= float(str(result.breakdown["elapsed_seconds"]))
         held = newest(tmp_path)
         # 200 steps of 7 an epoch: 28 epochs and 4 steps of 8 samples.
         assert (held.step, held.epoch, held.cursor) == (200, 28, 32)

@@ -28,6 +28,8 @@ class RemoteOptimizer:
         BadInput: The servers cannot do what is asked for.
     """
 
+    is_remote = True
+
     def __init__(
         self,
         model: nn.Module,
