@@ -9,16 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, get_args, get_origin
+from typing import Any, Final, Literal, get_args, get_origin
 
 import pydantic
 from pydantic.alias_generators import to_camel
 
-from quintile.core import crd_rules, experiment, labeling_job, meta
+from quintile.core import admin_kinds, crd_rules, experiment, labeling_job, meta
 
 Schema = dict[str, Any]
 _KEPT: Final = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum")
-_LIST_KEYS: Final = {"Condition": "type", "Parameter": "name", "EnvVar": "name"}
+_LIST_KEYS: Final = {
+    "Condition": "type",
+    "Parameter": "name",
+    "EnvVar": "name",
+    "Quota": "resource",
+    "Priority": "name",
+}
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,13 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CRD says beyond its schema."""
+    """What a CRD says beyond its schema; resources of ``scope`` Cluster belong to no namespace."""
 
     model: type[meta.Wire]
     plural: str
     short: str
     columns: tuple[Column, ...] = field(default=())
+    scope: Literal["Namespaced", "Cluster"] = "Namespaced"
 
 
 PHASE = Column("Phase", "string", ".status.phase")
@@ -88,6 +95,25 @@ KINDS: Final = (
             AGE,
         ),
     ),
+    Kind(
+        admin_kinds.Queue,
+        "queues",
+        "qtq",
+        (
+            Column("Admitted", "integer", ".status.admitted"),
+            Column("Pending", "integer", ".status.pending"),
+            Column("Preemption", "string", ".spec.preemption", priority=1),
+            AGE,
+        ),
+        scope="Cluster",
+    ),
+    Kind(
+        admin_kinds.ClusterRuntime,
+        "clusterruntimes",
+        "qtr",
+        (Column("Image", "string", ".spec.image"), AGE),
+        scope="Cluster",
+    ),
 )
 
 
@@ -108,7 +134,7 @@ def document(kind: Kind) -> meta.Document:
         },
         "spec": {
             "group": meta.GROUP,
-            "scope": "Namespaced",
+            "scope": kind.scope,
             "names": {
                 "kind": name,
                 "listKind": f"{name}List",
@@ -122,7 +148,7 @@ def document(kind: Kind) -> meta.Document:
                     "name": meta.API_VERSION.partition("/")[2],
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}},
+                    "subresources": {"status": {}} if "status" in kind.model.model_fields else {},
                     "additionalPrinterColumns": [_column(column) for column in kind.columns],
                     "schema": {"openAPIV3Schema": _root(kind.model)},
                 }

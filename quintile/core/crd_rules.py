@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic.alias_generators import to_camel
 
-from quintile.core import experiment, labeling_job, meta, names
+from quintile.core import admin_kinds, experiment, labeling_job, meta, names
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,18 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "(has(self.exitCodes) && self.exitCodes.size() > 0) || "
             "(has(self.logPattern) && self.logPattern.matches('[^* ]'))",
             "a failure rule needs exitCodes, or a logPattern with more in it than *",
+        ),
+    ),
+    admin_kinds.Toleration: (
+        Rule(
+            "(has(self.key) && self.key != '') || self.operator == 'Exists'",
+            "a toleration without a key needs operator Exists",
+            ".operator",
+        ),
+        Rule(
+            "!has(self.value) || self.value == '' || self.operator == 'Equal'",
+            "a toleration with operator Exists has no value",
+            ".value",
         ),
     ),
     labeling_job.Target: (

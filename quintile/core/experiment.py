@@ -273,7 +273,11 @@ class FailureSpec(Wire):
 
 
 class ExperimentSpec(Wire):
-    """What the user asked for; immutable but for ``suspend``."""
+    """What the user asked for; immutable but for ``suspend``.
+
+    ``queue`` and ``runtime`` name what administrators made (kinds Queue and ClusterRuntime; left
+    out: the ones of the installation), ``priority`` is a word of that queue.
+    """
 
     description: Text = ""
     dataset: DatasetRef | None = None
@@ -284,6 +288,7 @@ class ExperimentSpec(Wire):
     telemetry: TelemetrySpec = TelemetrySpec()
     failure: FailureSpec = FailureSpec()
     queue: Name | None = None
+    priority: Name | None = None
     runtime: Name | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     suspend: bool = False
