@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import random
+import select
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,7 +21,7 @@ BEFORE = {"format": 1, "step": 1}
 
 def contents(step: int) -> folders.Contents:
     return {
-        "model.bin": lambda file: file.write(b"m" * 5000 + bytes([step])),
+        "model.bin": lambda file: file.write(b"m" * 5000 + bytes([step % 256])),
         "state.json": lambda file: file.write(json.dumps({"step": step}).encode()),
     }
 
@@ -144,6 +147,40 @@ def test_a_kill_at_any_instant_leaves_the_newest_one_good(tmp_path: Path) -> Non
     assert instant > 20
     assert steps(folder) == [3]
     assert [path.name for path in folder.iterdir()] == ["g1-step-3"]
+
+
+def test_200_kills_at_random_instants_lose_nothing_that_was_promised(tmp_path: Path) -> None:
+    """The kernel's own SIGKILL, in the middle of a system call too; each writer goes on."""
+    seed = random.SystemRandom().randrange(2**31)
+    chance = random.Random(seed)
+    kept = tmp_path / "checkpoints"
+    write(kept, 1)
+    promised, cut_short = 1, 0
+    for kill in range(200):
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if not pid:
+            for step in range(promised + 1, promised + 1000):
+                write(kept, step)
+                os.write(writing, step.to_bytes(4, "little"))
+                folders.forget(kept, keep=2)
+            os._exit(1)
+        os.close(writing)
+        # From the middle of the first checkpoint to some checkpoints later.
+        select.select([], [], [], chance.uniform(0.0, 0.02))
+        os.kill(pid, signal.SIGKILL)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        told = b"".join(iter(lambda end=reading: os.read(end, 4096), b""))
+        os.close(reading)
+        promised = int.from_bytes(told[-4:], "little") or promised
+        cut_short += any(path.name.startswith(".") for path in kept.iterdir())
+        found = folders.newest(kept)
+        assert found is not None, f"nothing left after kill {kill} of seed {seed}"
+        assert folders.problems(found.folder) == []
+        assert found.step >= promised, f"kill {kill} of seed {seed}"
+        promised = found.step
+    assert promised > 50, f"seed {seed}: writers hardly got anywhere"
+    assert cut_short > 10, f"seed {seed}: no kill came in the middle of a checkpoint"
 
 
 class TestOpaque:
