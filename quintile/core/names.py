@@ -10,6 +10,8 @@ import base64
 import hashlib
 
 EXPERIMENT_NAME_LIMIT = 40
+HOSTNAME_LIMIT = 63
+INDEX_ROOM = len("-1023")
 # A round experiment adds up to 12 characters (-r100-abcdef) and is an Experiment itself.
 LABELING_JOB_NAME_LIMIT = 28
 
@@ -33,6 +35,17 @@ def round_experiment(job: str, *, uid: str, number: int) -> str:
 def replica(trial_name: str, *, attempt: int, role: str, index: int) -> str:
     """Return the name of one replica of an attempt."""
     return f"{trial_name}-a{attempt}-{role}-{index}"
+
+
+def cluster_child(trial_name: str, *, uid: str, attempt: int | None, part: str) -> str:
+    """Return the name of an object of a trial (of one attempt, or all) in the cluster.
+
+    ``part`` tells the objects apart: a role for its Job, whose pods add their index to the name.
+    """
+    number = "" if attempt is None else f"-a{attempt}"
+    ending = f"{number}-{part}-{suffix(uid)}"
+    stem = trial_name[: HOSTNAME_LIMIT - INDEX_ROOM - len(ending)].rstrip("-")
+    return f"{stem}{ending}"
 
 
 def bundle_key(sha256: str) -> str:

@@ -1,0 +1,157 @@
+"""From pods and Jobs to replicas: state, exit code, reason, and words that help. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Final
+
+from quintile.core import names, runplan
+from quintile_operator import cluster_views
+from quintile_operator.manifests import attempts
+
+LOST_MARGIN_S: Final = 30.0
+"""How long after the end of its grace a pod may still be on its way out."""
+
+SILENT_S: Final = 60.0
+"""How long a node may be silent before its pods count as lost."""
+
+KILLED: Final = 137
+NO_START: Final = 128
+OUT_OF_MEMORY: Final = "OOMKilled"
+NO_ROOM: Final = ("ephemeral", "emptydir", "disk")
+IMAGE: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+IMAGE_HINT: Final = "look at the name of the image and at the pull secrets of the workers"
+CONFIG_HINT: Final = "look whether what the pod names is there, as its Secret"
+
+
+def replicas(
+    job: cluster_views.JobView, pods: Iterable[cluster_views.PodView], *, now_s: float
+) -> Iterator[runplan.ObservedReplica]:
+    """Yield the replicas of a Job; an index that has no pod yet is pending."""
+    newest: dict[int, cluster_views.PodView] = {}
+    for pod in sorted(pods, key=lambda one: (one.created, one.name)):
+        newest[pod.index] = pod
+    for index in range(job.completions):
+        found = newest.get(index)
+        yield _of_pod(found, now_s=now_s) if found is not None else _absent(job, index)
+
+
+def orphan(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica | None:
+    """Return the replica of a pod whose Job was deleted, None when nothing is left to end."""
+    seen = _of_pod(pod, now_s=now_s)
+    return seen if seen.state in ("pending", "running") else None
+
+
+def due_s(pod: cluster_views.PodView) -> float | None:
+    """Return when a pod counts as lost if nothing is heard of it; None while all is well."""
+    times = []
+    if pod.gone_by_s is not None:
+        times.append(pod.gone_by_s + LOST_MARGIN_S)
+    if pod.silent_since_s is not None:
+        times.append(pod.silent_since_s + SILENT_S)
+    return min(times) if times and pod.ended is None else None
+
+
+def _absent(job: cluster_views.JobView, index: int) -> runplan.ObservedReplica:
+    if index in job.completed:
+        return _seen(job.place, index, "exited", exit_code=0, reason="Completed")
+    if index in job.failed:
+        words = "its pod was deleted by somebody, or by the loss of its node"
+        return _seen(job.place, index, "lost", reason="PodGone", message=words)
+    if job.suspended and job.words:
+        return _seen(job.place, index, "pending", reason="Unschedulable", message=job.words)
+    reason = "PodNotMade" if job.problem else ""
+    return _seen(job.place, index, "pending", reason=reason, message=job.problem)
+
+
+def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica:
+    place, index = pod.place, pod.index
+    if pod.phase == "Failed" and (pod.disruption or _yielded(pod)):
+        # The Job replaces it; to its peers it is an agent that starts again.
+        words = pod.disruption or f"pod {pod.name} was deleted; its agent saved its state and left"
+        return _seen(place, index, "pending", reason="Disrupted", message=words)
+    if pod.ended is not None or pod.phase in ("Succeeded", "Failed"):
+        return _ended(pod)
+    due = due_s(pod)
+    if due is not None and now_s >= due:
+        silent = f"node {pod.node} does not answer"
+        return _seen(place, index, "lost", reason="NodeLost", message=f"pod {pod.name}: {silent}")
+    if pod.running:
+        return _seen(place, index, "running")
+    reason, message = _why_pending(pod)
+    return _seen(place, index, "pending", reason=reason, message=message)
+
+
+def _yielded(pod: cluster_views.PodView) -> bool:
+    return pod.ended is not None and pod.ended.exit_code == attempts.YIELDED
+
+
+def _why_pending(pod: cluster_views.PodView) -> tuple[str, str]:
+    if pod.waiting is not None:
+        reason, message = pod.waiting
+        hint = IMAGE_HINT if reason in IMAGE else CONFIG_HINT if "Config" in reason else ""
+        return reason, f"{message}. Hint: {hint}." if hint else message
+    return ("Unschedulable", pod.unscheduled[1]) if pod.unscheduled is not None else ("", "")
+
+
+def _ended(pod: cluster_views.PodView) -> runplan.ObservedReplica:
+    place, index, ended = pod.place, pod.index, pod.ended
+    if pod.reason == "Evicted":
+        full = any(word in pod.message.lower() for word in NO_ROOM)
+        reason = "DiskFull" if full else "Evicted"
+        code = ended.exit_code if ended is not None and ended.exit_code else KILLED
+        return _seen(place, index, "exited", exit_code=code, reason=reason, message=pod.message)
+    if ended is None:
+        if pod.phase == "Succeeded":
+            return _seen(place, index, "exited", exit_code=0, reason="Completed")
+        words = pod.message or f"pod {pod.name} failed before its agent began"
+        return _seen(place, index, "lost", reason=pod.reason or "PodFailed", message=words)
+    if ended.recorded:
+        return _seen(
+            place,
+            index,
+            "exited",
+            exit_code=ended.exit_code,
+            reason=ended.reason,
+            message=ended.message,
+        )
+    if ended.reason == OUT_OF_MEMORY:
+        words = f"the container of pod {pod.name} was killed for memory"
+        return _seen(place, index, "exited", exit_code=KILLED, reason="OutOfMemory", message=words)
+    if ended.exit_code == 0:
+        return _seen(place, index, "exited", exit_code=0, reason="Completed")
+    if ended.exit_code == NO_START and ended.reason != "Error":
+        return _seen(
+            place,
+            index,
+            "exited",
+            exit_code=ended.exit_code,
+            reason=ended.reason,
+            message=ended.message,
+        )
+    words = f"the agent in pod {pod.name} ended with code {ended.exit_code} and left no exit record"
+    last = ended.message.strip().rpartition("\n")[2]
+    message = f"{words}; its last words: {last}" if last else words
+    return _seen(place, index, "lost", reason="AgentLost", message=message)
+
+
+def _seen(
+    place: cluster_views.Place,
+    index: int,
+    state: runplan.ReplicaState,
+    *,
+    exit_code: int | None = None,
+    reason: str = "",
+    message: str = "",
+) -> runplan.ObservedReplica:
+    return runplan.ObservedReplica(
+        trial_uid=place.trial_uid,
+        attempt=place.attempt,
+        name=names.replica(place.trial, attempt=place.attempt, role=place.role, index=index),
+        role=place.role,
+        index=index,
+        state=state,
+        exit_code=exit_code,
+        reason=reason,
+        message=message,
+    )
