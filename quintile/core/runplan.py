@@ -28,7 +28,10 @@ class ReplicaPlan:
 
 @dataclass(frozen=True)
 class RunPlan:
-    """One attempt of one trial; equal inputs give an equal plan."""
+    """One attempt of one trial; equal inputs give an equal plan.
+
+    ``elastic``: replicas of the attempt may be lost, added and removed; see ``Executor.ensure``.
+    """
 
     namespace: str
     trial: str
@@ -38,6 +41,7 @@ class RunPlan:
     replicas: tuple[ReplicaPlan, ...]
     token: str
     grace_s: int = 60
+    elastic: bool = False
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,16 @@ class Executor(Protocol):
     def ensure(self, run: runplan.RunPlan) -> None:
         """Make every replica of ``run`` exist. Idempotent: an existing or ended replica stays.
 
+        The replicas of an elastic attempt (``run.elastic``) come and go while it runs, and ``run``
+        says all of them. Besides what is missing, a replica that is lost, or that exited with
+        anything but 0, is started again under its name: a new process or pod with the plan of
+        now, at once the first time and after a growing pause when it keeps ending (calls before
+        that change nothing). One that lives keeps the plan that it began with. A replica of the
+        attempt that ``run`` names no more (the highest indices, after a resize) is asked to leave:
+        SIGTERM, ``run.grace_s`` later SIGKILL, and forgotten once it is gone, as ``delete`` does;
+        until then ``observe`` shows it. Indices are those of the plan: 0 to n - 1, never reused for
+        another role.
+
         Raises:
             Conflict: A replica of that name belongs to another trial.
             Unavailable: No process or pod can be made now; try again.
