@@ -8,6 +8,7 @@ token), TLS and connections that are kept. All methods block and are safe from s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -41,6 +42,35 @@ class Rejected(errors.Forbidden):
     """RBAC, admission or Pod Security refused a request."""
 
 
+class Owned(errors.Conflict):
+    """Another field manager owns a field of a server-side apply; the message names both."""
+
+
+class Stream:
+    """A watch under way: iterate in one thread; ``close`` from any ends the iteration."""
+
+    def __init__(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
+        self._response = response
+        self._path = path
+
+    def __iter__(self) -> Iterator[meta.Document]:
+        """Yield ``{"type", "object"}`` until the server, the limit or ``close`` ends it.
+
+        Raises:
+            Gone: The version is too old.
+        """
+        try:
+            yield from _lines(self._response, self._path)
+        finally:
+            self._response.close()
+
+    def close(self) -> None:
+        """Break the connection off. Idempotent."""
+        with contextlib.suppress(ValueError, OSError, AttributeError, urllib3.exceptions.HTTPError):
+            # A reader that waits in another thread wakes; closing alone would leave it there.
+            self._response.shutdown()
+
+
 class KubeClient:
     """Requests to one API server.
 
@@ -66,14 +96,14 @@ class KubeClient:
         """
         return self._call("GET", path, query)
 
-    def create(self, path: str, document: meta.Document) -> meta.Document:
-        """Create a document in the collection at ``path``.
+    def create(self, path: str, document: meta.Document, *, manager: str = "") -> meta.Document:
+        """Create a document in the collection at ``path``; its fields are those of ``manager``.
 
         Raises:
             Conflict: One of that name exists.
             InvalidSpec: The API server refuses it; the message is its own.
         """
-        return self._call("POST", path, {}, document)
+        return self._call("POST", path, {"fieldManager": manager or None}, document)
 
     def apply(
         self, path: str, document: meta.Document, *, manager: str, force: bool = False
@@ -139,6 +169,10 @@ class KubeClient:
         Raises:
             Gone: ``version`` is too old.
         """
+        yield from self.stream(path, version=version, timeout_s=timeout_s, **query)
+
+    def stream(self, path: str, *, version: str, timeout_s: float, **query: object) -> Stream:
+        """Return a watch that is open, so that another thread can close it; else as ``watch``."""
         asked = {
             **query,
             "watch": "true",
@@ -147,12 +181,12 @@ class KubeClient:
             "timeoutSeconds": max(1, round(timeout_s)),
         }
         response = self._send("GET", path, asked, read_s=timeout_s + WATCH_SLACK_S)
-        try:
-            if response.status != 200:
+        if response.status != 200:
+            try:
                 raise failure("GET", path, response.status, response.read())
-            yield from _lines(response, path)
-        finally:
-            response.close()
+            finally:
+                response.close()
+        return Stream(response, path)
 
     def text(self, path: str, *, read_s: float = TIMEOUT_S, **query: object) -> Iterator[bytes]:
         """Yield the body at ``path`` in pieces; for the logs of a container."""
@@ -268,6 +302,9 @@ def failure(method: str, path: str, status: int, data: bytes) -> errors.Quintile
     if status == 410 or said.get("reason") == "Expired":
         return Gone(text)
     if status == 409:
+        if any(cause.get("reason") == "FieldManagerConflict" for cause in causes):
+            hint = "Change it where that manager gets it from."
+            return Owned(text, hint=hint, field=field.lstrip("."))
         return errors.Conflict(text)
     if status in (400, 413, 415, 422):
         return errors.InvalidSpec(text, field=field)

@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from quintile.adapters import problem_json
+import pydantic
+
+from quintile.adapters import parsing
 from quintile.core import errors, experiment, labeling_job, meta
 
 Resource = experiment.Experiment | experiment.Trial | labeling_job.LabelingJob
@@ -17,6 +19,25 @@ MODELS: Final[Mapping[str, type[Resource]]] = {
     "Experiment": experiment.Experiment,
     "LabelingJob": labeling_job.LabelingJob,
     "Trial": experiment.Trial,
+}
+
+
+class _ExperimentStatus(pydantic.BaseModel):
+    status: experiment.ExperimentStatus
+
+
+class _TrialStatus(pydantic.BaseModel):
+    status: experiment.TrialStatus
+
+
+class _LabelingJobStatus(pydantic.BaseModel):
+    status: labeling_job.LabelingJobStatus
+
+
+_STATUSES: Final[Mapping[str, type[pydantic.BaseModel]]] = {
+    "Experiment": _ExperimentStatus,
+    "LabelingJob": _LabelingJobStatus,
+    "Trial": _TrialStatus,
 }
 MUTABLE: Final[Mapping[str, tuple[str, ...]]] = {
     "Experiment": ("suspend",),
@@ -33,14 +54,8 @@ def parse(document: meta.Document) -> Resource:
         InvalidSpec: The kind is unknown or the document does not fit it; names the field.
     """
     kind = document.get("kind")
-    model = MODELS.get(kind) if isinstance(kind, str) else None
-    if model is None:
-        raise errors.InvalidSpec(
-            f"There are no resources of kind {kind!r}.",
-            hint=f"Kinds are {', '.join(MODELS)}.",
-            field="kind",
-        )
-    return problem_json.parse_as(model, document, what=f"The {kind}")
+    model = _model_of(kind)
+    return parsing.parse_as(model, document, what=f"The {kind}")
 
 
 def without_status(document: meta.Document) -> meta.Document:
@@ -60,6 +75,18 @@ def with_status(document: meta.Document, status: meta.Document) -> meta.Document
         InvalidSpec: The status does not fit.
     """
     return parse({**document, "status": status}).document()
+
+
+def status_of(kind: str, status: meta.Document) -> meta.Document:
+    """Return the status of a kind validated and complete, whatever resource it belongs to.
+
+    Raises:
+        InvalidSpec: The kind is unknown, or the status does not fit.
+    """
+    _model_of(kind)
+    found = parsing.parse_as(_STATUSES[kind], {"status": status}, what=f"The {kind}")
+    whole: meta.Document = found.model_dump(mode="json", by_alias=True, exclude_none=True)
+    return dict(whole["status"])
 
 
 def controller_uid(document: meta.Document) -> str:
@@ -106,6 +133,17 @@ def check_status(before: meta.Document, phase: object) -> None:
     stored = (before.get("status") or {}).get("phase")
     if stored in experiment.TERMINAL and phase != stored:
         raise errors.Conflict(f"{meta.key_of(before)} is {stored} for good.")
+
+
+def _model_of(kind: object) -> type[Resource]:
+    model = MODELS.get(kind) if isinstance(kind, str) else None
+    if model is None:
+        raise errors.InvalidSpec(
+            f"There are no resources of kind {kind!r}.",
+            hint=f"Kinds are {', '.join(MODELS)}.",
+            field="kind",
+        )
+    return model
 
 
 def _check_immutable(key: meta.Key, before: Any, after: Any) -> None:

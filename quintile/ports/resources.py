@@ -38,10 +38,12 @@ class ResourceStore(Protocol):
         ...
 
     def watch(self, kinds: Sequence[str], *, since: str, wait_s: float) -> Iterator[runplan.Change]:
-        """Yield changes after version ``since`` in order; end after ``wait_s`` without one.
+        """Yield changes after version ``since`` ("" = all there is); end when none comes.
 
-        At least once; several changes of one resource may come as the newest of them. A watch may
-        end early at any time.
+        ``since`` is the version of a listing, of a resource or of a change. The changes of one
+        kind come in order, those of several kinds nearly so. At least once; several changes of one
+        resource may come as the newest of them. Ends after ``wait_s`` without a change, or a
+        little later where that is all that tells that none is under way; and early at any time.
 
         Raises:
             Conflict: ``since`` is too old; list again.
@@ -54,7 +56,8 @@ class ResourceStore(Protocol):
         """Create the resource or replace its spec, labels, annotations and owners.
 
         ``status`` in the document is ignored. With ``metadata.resourceVersion`` set, the stored
-        version must equal it.
+        version must equal it. ``manager`` says who writes: where fields have owners, labels and
+        annotations of other managers stay, and a field of another one that would change conflicts.
 
         Raises:
             Conflict: The version differs, ``create_only`` and it exists, it is owned by another
@@ -73,5 +76,8 @@ class ResourceStore(Protocol):
         ...
 
     def delete(self, key: meta.Key, *, uid: str = "") -> None:
-        """Delete the resource and everything it owns. Idempotent; another uid is left alone."""
+        """Delete the resource, and soon after everything it owns. Idempotent.
+
+        ``uid``: another resource that lives under the name now is left alone.
+        """
         ...

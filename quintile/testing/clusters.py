@@ -1,0 +1,93 @@
+"""A real cluster for tests: ``KUBECONFIG`` names it; without, those tests are skipped."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+
+import pytest
+
+from quintile import ports
+from quintile.adapters import client_kube
+from quintile.core import meta, runplan
+
+NEEDED = "set KUBECONFIG to a cluster for tests that has the CRDs of charts/quintile-crds"
+
+
+def client(*, agent: str = "quintile-tests") -> client_kube.KubeClient:
+    """Return a client of the cluster for tests; skips the test when there is none."""
+    if not os.environ.get("KUBECONFIG"):
+        pytest.skip(NEEDED)
+    return client_kube.load(agent=agent)
+
+
+@contextlib.contextmanager
+def namespaces(kube: client_kube.KubeClient, *suffixes: str) -> Iterator[tuple[str, ...]]:
+    """Make namespaces of our own, one for each suffix, and delete them in the end."""
+    prefix = f"quintile-test-{secrets.token_hex(3)}"
+    names = tuple(f"{prefix}-{suffix}" for suffix in suffixes)
+    for name in names:
+        body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+        kube.create("/api/v1/namespaces", body)
+    try:
+        yield names
+    finally:
+        for name in names:
+            kube.delete(f"/api/v1/namespaces/{name}")
+
+
+class RenamedStore:
+    """A ResourceStore whose namespaces have other names underneath.
+
+    Args:
+        store: Holds the resources.
+        names: Namespace underneath by namespace as the test says it.
+    """
+
+    def __init__(self, store: ports.ResourceStore, names: Mapping[str, str]) -> None:
+        self._store = store
+        self._down = dict(names)
+        self._up = {below: above for above, below in names.items()}
+
+    def get(self, key: meta.Key) -> meta.Document:
+        """Return a document."""
+        return self._raised(self._store.get(self._key(key)))
+
+    def list(self, kind: str, *, namespace: str | None = None) -> ports.Listing:
+        """Return all documents of a kind."""
+        below = self._down[namespace] if namespace is not None else None
+        found = self._store.list(kind, namespace=below)
+        return ports.Listing(tuple(self._raised(item) for item in found.items), found.version)
+
+    def watch(self, kinds: Sequence[str], *, since: str, wait_s: float) -> Iterator[runplan.Change]:
+        """Yield changes."""
+        for change in self._store.watch(kinds, since=since, wait_s=wait_s):
+            document = self._raised(change.document)
+            yield runplan.Change(change.type, document, change.version)
+
+    def apply(
+        self, document: meta.Document, *, manager: str, create_only: bool = False
+    ) -> meta.Document:
+        """Create or replace."""
+        metadata = document["metadata"]
+        below = self._down[metadata.get("namespace", "default")]
+        placed = {**document, "metadata": {**metadata, "namespace": below}}
+        return self._raised(self._store.apply(placed, manager=manager, create_only=create_only))
+
+    def patch_status(self, key: meta.Key, status: meta.Document, *, uid: str) -> meta.Document:
+        """Replace the status."""
+        return self._raised(self._store.patch_status(self._key(key), status, uid=uid))
+
+    def delete(self, key: meta.Key, *, uid: str = "") -> None:
+        """Delete a resource."""
+        self._store.delete(self._key(key), uid=uid)
+
+    def _key(self, key: meta.Key) -> meta.Key:
+        return key._replace(namespace=self._down[key.namespace])
+
+    def _raised(self, document: meta.Document) -> meta.Document:
+        metadata = document["metadata"]
+        above = self._up[metadata["namespace"]]
+        return {**document, "metadata": {**metadata, "namespace": above}}
