@@ -1,6 +1,7 @@
 """An agent in a few lines, for tests of the executor: it keeps the agent's files, runs no ranks.
 
-Run as a script. SIGTERM: exit record 75; SIGUSR1: 0; SIGUSR2: 1. ``FAKE_AGENT`` holds words:
+Run as a script. SIGTERM: exit record 75; SIGUSR1: 0; SIGUSR2: 1; SIGALRM: it vanishes without a
+record, also where it is the first process of a pod. ``FAKE_AGENT`` holds words:
 ``stubborn`` ignores SIGTERM, ``silent`` never writes who it is, ``parent`` starts a child that
 sleeps, ``runaway`` starts one in a session of its own, ``loud`` writes two megabytes, ``crash``
 ends with an error before anything else. Standard library only.
@@ -32,20 +33,22 @@ def main() -> None:
     if "crash" in words:
         sys.exit("fake agent: nothing works here")
     folder = pathlib.Path(os.environ["QUINTILE_STATE_DIR"])
+    folder.mkdir(parents=True, exist_ok=True)
     boot_id = uuid.uuid4().hex
 
     def end(number: int, _frame: Any) -> None:
         if number == signal.SIGTERM and "stubborn" in words:
             return
         code, reason = ENDS[signal.Signals(number)]
-        _write(
-            folder / "exit.json",
-            {"exit_code": code, "reason": reason, "message": "", "boot_id": boot_id},
-        )
+        record = {"exit_code": code, "reason": reason, "message": "", "boot_id": boot_id}
+        _write(folder / "exit.json", record)
+        if os.environ.get("QUINTILE_EXIT_FILE"):
+            pathlib.Path(os.environ["QUINTILE_EXIT_FILE"]).write_text(json.dumps(record))
         os._exit(code)
 
     for number in ENDS:
         signal.signal(number, end)
+    signal.signal(signal.SIGALRM, lambda *_: os._exit(137))
     if "loud" in words:
         sys.stdout.write("a line of output\n" * 130_000)
     for word, own_session in (("parent", False), ("runaway", True)):

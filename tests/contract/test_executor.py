@@ -10,199 +10,19 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Protocol
 
 import pytest
 
 from quintile import ports
 from quintile.adapters import clock
-from quintile.core import errors, meta, runplan
+from quintile.core import errors, meta
 from quintile.testing import executor as fake_executor
-from quintile.testing import fake_agent, waiting
+from quintile.testing import executor_contract, fake_agent, waiting
+from quintile.testing.executor_contract import UID, plan, states
 from quintile_operator import executor_process, exit_watch, process_table
 
-UID = "0f8fad5b-d9cb-469f-a165-70867728950e"
-TRIAL = meta.Key("Trial", "default", "digits-t0")
-AGENT = (sys.executable, "-S", fake_agent.__file__)
 
-
-def plan(
-    attempt: int = 1,
-    *,
-    workers: int = 2,
-    uid: str = UID,
-    words: str = "",
-    argv: tuple[str, ...] = AGENT,
-) -> runplan.RunPlan:
-    env = (("FAKE_AGENT", words), ("QUINTILE_ATTEMPT", str(attempt)), ("QUINTILE_TRIAL_UID", uid))
-    replicas = tuple(
-        runplan.ReplicaPlan(
-            name=f"digits-t0-a{attempt}-worker-{index}",
-            role="worker",
-            index=index,
-            argv=argv,
-            env=env,
-        )
-        for index in range(workers)
-    )
-    return runplan.RunPlan(
-        namespace="default",
-        trial="digits-t0",
-        trial_uid=uid,
-        attempt=attempt,
-        mode="ddp",
-        replicas=replicas,
-        token="secret-token",
-    )
-
-
-class Hand(Protocol):
-    """Lets things happen to replicas."""
-
-    executor: ports.Executor
-
-    def run(self, uid: str) -> None:
-        """Wait until all replicas of a trial run."""
-        ...
-
-    def finish(self, uid: str, name: str) -> None:
-        """Let an agent end well."""
-        ...
-
-    def lose(self, uid: str, name: str) -> None:
-        """Let an agent vanish."""
-        ...
-
-    def leave(self) -> None:
-        """Let agents that were asked to end do so."""
-        ...
-
-
-def states(executor: ports.Executor, uid: str = UID) -> list[str]:
-    return [entry.state for entry in executor.observe(uid)]
-
-
-class Contract:
-    """What every Executor does; a subclass gives the fixture ``hand``."""
-
-    def test_every_replica_of_a_plan_runs(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        seen = hand.executor.observe(UID)
-        assert [(entry.attempt, entry.role, entry.index, entry.state) for entry in seen] == [
-            (1, "worker", 0, "running"),
-            (1, "worker", 1, "running"),
-        ]
-        assert seen[0].name == "digits-t0-a1-worker-0"
-        assert hand.executor.trials() == {UID: TRIAL}
-
-    def test_ensuring_again_starts_nothing(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        before = hand.executor.observe(UID)
-        hand.executor.ensure(plan())
-        assert hand.executor.observe(UID) == before
-
-    def test_ensuring_starts_what_is_missing(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(workers=1))
-        hand.executor.ensure(plan(workers=3))
-        hand.run(UID)
-        assert states(hand.executor) == ["running"] * 3
-
-    def test_an_ended_replica_stays_ended(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        hand.finish(UID, "digits-t0-a1-worker-1")
-        waiting.until(lambda: states(hand.executor) == ["running", "exited"])
-        hand.executor.ensure(plan())
-        ended = hand.executor.observe(UID)[1]
-        assert (ended.state, ended.exit_code, ended.reason) == ("exited", 0, "Completed")
-
-    def test_a_replica_without_an_exit_record_is_lost(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        hand.lose(UID, "digits-t0-a1-worker-0")
-        waiting.until(lambda: states(hand.executor) == ["lost", "running"])
-        hand.executor.ensure(plan())
-        assert states(hand.executor) == ["lost", "running"]
-
-    def test_attempts_are_ordered_and_deleted_apart(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(2, workers=1))
-        hand.executor.ensure(plan(1, workers=1))
-        hand.run(UID)
-        assert [entry.attempt for entry in hand.executor.observe(UID)] == [1, 2]
-        hand.executor.delete(UID, attempt=1)
-        waiting.until(lambda: len(hand.executor.observe(UID)) == 1)
-        assert hand.executor.observe(UID)[0].attempt == 2
-
-    def test_deleting_forgets_live_and_ended_replicas(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        hand.finish(UID, "digits-t0-a1-worker-1")
-        hand.executor.delete(UID)
-        hand.executor.delete(UID)
-        waiting.until(lambda: not hand.executor.trials())
-        assert hand.executor.observe(UID) == ()
-
-    def test_a_grace_lets_agents_end_by_themselves(self, hand: Hand) -> None:
-        hand.executor.ensure(plan())
-        hand.run(UID)
-        hand.executor.delete(UID, grace_s=60)
-        hand.executor.delete(UID, grace_s=60)
-        hand.leave()
-        waiting.until(lambda: not hand.executor.trials())
-
-    def test_no_grace_after_a_grace_ends_at_once(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(words="stubborn"))
-        hand.run(UID)
-        hand.executor.delete(UID, grace_s=3600)
-        assert states(hand.executor) == ["running", "running"]
-        hand.executor.delete(UID)
-        waiting.until(lambda: not hand.executor.trials())
-
-    def test_a_replica_that_is_ending_is_not_started_again(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(words="stubborn"))
-        hand.run(UID)
-        hand.executor.delete(UID, grace_s=3600)
-        with pytest.raises(errors.Unavailable, match="still ending"):
-            hand.executor.ensure(plan())
-        hand.executor.delete(UID)
-
-    def test_a_name_of_another_living_trial_conflicts(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(workers=1))
-        hand.run(UID)
-        with pytest.raises(errors.Conflict):
-            hand.executor.ensure(plan(workers=1, uid="another-uid"))
-        hand.executor.delete(UID)
-        waiting.until(lambda: not hand.executor.trials())
-        hand.executor.ensure(plan(workers=1, uid="another-uid"))
-        assert list(hand.executor.trials()) == ["another-uid"]
-
-    def test_nothing_is_known_of_an_unknown_trial(self, hand: Hand) -> None:
-        assert hand.executor.observe("unknown") == ()
-        hand.executor.delete("unknown")
-        assert hand.executor.trials() == {}
-
-    def test_addresses_are_known_before_anything_starts(self, hand: Hand) -> None:
-        wanted = plan()
-        assert sorted(hand.executor.addresses(wanted)) == [r.name for r in wanted.replicas]
-        assert hand.executor.trials() == {}
-
-    def test_the_output_of_an_agent_can_be_read(self, hand: Hand) -> None:
-        hand.executor.ensure(plan(workers=1))
-        hand.run(UID)
-        name = "digits-t0-a1-worker-0"
-
-        def output() -> bytes:
-            return b"".join(hand.executor.logs(UID, attempt=1, name=name))
-
-        assert waiting.until(output).startswith(b"agent of ")
-        for attempt, other in ((2, name), (1, "nobody")):
-            with pytest.raises(errors.NotFound):
-                hand.executor.logs(UID, attempt=attempt, name=other)
-
-
-class FakeHand:
+class FakeHand(executor_contract.Hand):
     """The fake does what it is told at once."""
 
     def __init__(self) -> None:
@@ -222,13 +42,13 @@ class FakeHand:
         self.fake.leave()
 
 
-class TestFake(Contract):
+class TestFake(executor_contract.Contract):
     @pytest.fixture
-    def hand(self) -> Hand:
+    def hand(self) -> executor_contract.Hand:
         return FakeHand()
 
 
-class ProcessHand:
+class ProcessHand(executor_contract.Hand):
     """Real processes of a fake agent, in a folder that several executors open in turn."""
 
     def __init__(self, runs: pathlib.Path) -> None:
@@ -281,9 +101,9 @@ def real(tmp_path: pathlib.Path) -> Iterator[ProcessHand]:
     made.end()
 
 
-class TestProcesses(Contract):
+class TestProcesses(executor_contract.Contract):
     @pytest.fixture
-    def hand(self, real: ProcessHand) -> Hand:
+    def hand(self, real: ProcessHand) -> executor_contract.Hand:
         return real
 
 
@@ -333,7 +153,7 @@ def test_agents_outlive_the_server_and_are_adopted(real: ProcessHand) -> None:
     again.subscribe(heard.append)
     real.finish(UID, "digits-t0-a1-worker-0")
     waiting.until(lambda: heard)
-    assert heard == [TRIAL]
+    assert heard == [executor_contract.HERE.key]
     assert states(again) == ["exited", "running"]
 
 
@@ -464,7 +284,7 @@ def test_listeners_hear_of_every_end_and_no_zombie_stays(real: ProcessHand) -> N
     real.finish(UID, "digits-t0-a1-worker-0")
     real.lose(UID, "digits-t0-a1-worker-1")
     waiting.until(lambda: len(heard) == 2)
-    assert heard == [TRIAL, TRIAL]
+    assert heard == [executor_contract.HERE.key, executor_contract.HERE.key]
     for pid in pids:
         with pytest.raises(ChildProcessError):
             os.waitpid(pid, os.WNOHANG)
@@ -483,7 +303,7 @@ def test_ends_are_noticed_where_the_kernel_gives_no_pidfd(
     real.executor.ensure(plan(workers=1))
     real.run(UID)
     real.lose(UID, "digits-t0-a1-worker-0")
-    waiting.until(lambda: heard == [TRIAL])
+    waiting.until(lambda: heard == [executor_contract.HERE.key])
 
 
 def test_an_agent_that_cannot_start_is_lost_with_its_last_words(real: ProcessHand) -> None:
@@ -496,7 +316,9 @@ def test_an_agent_that_cannot_start_is_lost_with_its_last_words(real: ProcessHan
 
 def test_a_missing_interpreter_is_unavailable_and_tried_again(real: ProcessHand) -> None:
     with pytest.raises(errors.Unavailable, match="cannot be started"):
-        real.executor.ensure(plan(workers=1, argv=("/nonexistent/python",)))
+        real.executor.ensure(
+            plan(workers=1, site=executor_contract.Site(agent=("/nonexistent/python",)))
+        )
     assert real.executor.observe(UID) == ()
     real.executor.ensure(plan(workers=1))
     real.run(UID)
