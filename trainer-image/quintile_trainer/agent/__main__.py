@@ -42,7 +42,7 @@ def main(variables: Mapping[str, str]) -> int:
         return INTERNAL
     with lock:
         outcome = _run(env, boot_id)
-        identity.record_exit(env.state_dir, boot_id, outcome)
+        identity.record_exit(env.state_dir, boot_id, outcome, copy=env.exit_file)
     shipper.note(f"ends: {outcome.reason} ({outcome.code}) {outcome.message}".rstrip())
     return outcome.code
 
@@ -50,9 +50,12 @@ def main(variables: Mapping[str, str]) -> int:
 def _record_refusal(variables: Mapping[str, str], message: str) -> None:
     """Tell the Executor why there was no start, where it gave a folder to say so in."""
     folder = Path(variables.get("QUINTILE_STATE_DIR") or "/nonexistent")
+    copy = environment.exit_file(variables)
+    if copy is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     if folder.is_dir():
         outcome = identity.Outcome(INTERNAL, "AgentInternal", message)
-        identity.record_exit(folder, "", outcome)
+        identity.record_exit(folder, "", outcome, copy=copy)
 
 
 def _run(env: environment.AgentEnv, boot_id: str) -> identity.Outcome:

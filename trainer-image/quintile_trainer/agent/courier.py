@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from quintile_trainer import layout
-from quintile_trainer.agent import bundles, inbox, launching, link, resume, shipper, wire
+from quintile_trainer.agent import bundles, inbox, launching, link, peers, resume, shipper, wire
 
 EXIT_FLUSH_S = 10.0
 RESCUE_FLUSH_S = 60.0
@@ -106,6 +106,11 @@ class Courier:
 
     def _prepare(self, ticket: int, plan: wire.Json) -> None:
         """Bring what the ranks need to this machine."""
+        lost = peers.await_names(peers.hosts(plan), self._cancelled)
+        if lost and not self._cancelled.is_set():
+            words = f"{', '.join(lost)} cannot be resolved after {peers.PATIENCE_S:g} s"
+            self._box.post(inbox.Broken("NameUnknown", words))
+            return
         if self._link.env.role == layout.SERVERS:
             # Parameter servers get everything from the workers.
             self._box.post(inbox.Ready(ticket, plan, "", None))

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quintile_trainer.agent import peers
+
 LOG_QUOTA_BYTES = 256 * 1024 * 1024
 SMALLEST_QUOTA_BYTES = 4 * 1024 * 1024
 
@@ -25,7 +27,9 @@ class AgentEnv:
     ``members`` counts replicas by role, ``procs`` is how many ranks this replica runs, ``program``
     is the JSON that the ranks get, ``away_limit_s`` how long the API may be away,
     ``log_quota_bytes`` what the logs of one rank may take on the disk,
-    ``zygote_after_s`` how long ranks train before they get a zygote (infinite: they never do).
+    ``zygote_after_s`` how long ranks train before they get a zygote (infinite: they never do),
+    ``interface`` the network interface by which ranks reach each other, empty when unknown,
+    ``exit_file`` where the exit record goes besides (in a pod, to the kubelet), None for nowhere.
     """
 
     api_url: str
@@ -47,6 +51,8 @@ class AgentEnv:
     heartbeat_s: float
     zygote_after_s: float
     log_quota_bytes: int
+    interface: str
+    exit_file: Path | None
 
 
 def load(variables: Mapping[str, str]) -> AgentEnv:
@@ -56,6 +62,7 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         BadEnvironment: Names the variable that is missing or wrong.
     """
     state_dir = Path(_text(variables, "QUINTILE_STATE_DIR"))
+    host = variables.get("QUINTILE_HOST") or "127.0.0.1"
     return AgentEnv(
         api_url=_text(variables, "QUINTILE_API_URL").rstrip("/"),
         token=_text(variables, "QUINTILE_TOKEN"),
@@ -67,7 +74,7 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         procs=_number(variables, "QUINTILE_PROCS"),
         mode=_text(variables, "QUINTILE_MODE"),
         max_in_place=_number(variables, "QUINTILE_MAX_IN_PLACE"),
-        host=variables.get("QUINTILE_HOST") or "127.0.0.1",
+        host=host,
         grace_s=_decimal(variables, "QUINTILE_GRACE_S", 60.0),
         program=_json(variables, "QUINTILE_PROGRAM"),
         state_dir=state_dir,
@@ -76,7 +83,15 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         heartbeat_s=_decimal(variables, "QUINTILE_HEARTBEAT_S", 2.0),
         zygote_after_s=_zygote_after_s(variables),
         log_quota_bytes=_quota_bytes(variables),
+        interface="lo" if peers.is_loopback(host) else peers.interface(host),
+        exit_file=exit_file(variables),
     )
+
+
+def exit_file(variables: Mapping[str, str]) -> Path | None:
+    """Return where the exit record goes besides the state folder, None for nowhere."""
+    given = variables.get("QUINTILE_EXIT_FILE")
+    return Path(given) if given else None
 
 
 def _cache_dir(variables: Mapping[str, str], state_dir: Path) -> Path:

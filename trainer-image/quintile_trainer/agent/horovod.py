@@ -62,7 +62,7 @@ def gloo_variables(plan: wire.Json, rank: int, *, one_machine: bool) -> dict[str
     ranks = sorted(plan["ranks"], key=lambda slot: int(slot["rank"]))
     hosts = [ONE_MACHINE if one_machine else f"{one['role']}-{one['index']}" for one in ranks]
     place = _place(hosts, rank)
-    own = {
+    return {
         "HOROVOD_CONTROLLER": "gloo",
         "HOROVOD_CPU_OPERATIONS": "gloo",
         "HOROVOD_CYCLE_TIME": CYCLE_MS,
@@ -74,9 +74,6 @@ def gloo_variables(plan: wire.Json, rank: int, *, one_machine: bool) -> dict[str
         "HOROVOD_SIZE": str(len(ranks)),
         **{f"HOROVOD_{name}": str(value) for name, value in place.items()},
     }
-    if one_machine:
-        own["HOROVOD_GLOO_IFACE"] = "lo"
-    return own
 
 
 def _place(hosts: list[str], rank: int) -> Mapping[str, int]:

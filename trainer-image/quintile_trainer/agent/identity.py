@@ -6,6 +6,7 @@ lock is free and that left no ``exit.json`` is lost.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -62,8 +63,10 @@ def claim(env: environment.AgentEnv, boot_id: str) -> IO[bytes]:
     return lock
 
 
-def record_exit(state_dir: Path, boot_id: str, outcome: Outcome) -> None:
-    """Write ``exit.json``, whole or not at all."""
+def record_exit(
+    state_dir: Path, boot_id: str, outcome: Outcome, *, copy: Path | None = None
+) -> None:
+    """Write ``exit.json``, whole or not at all; and ``copy``, if that can be written."""
     record = {
         "exit_code": outcome.code,
         "reason": outcome.reason,
@@ -71,7 +74,12 @@ def record_exit(state_dir: Path, boot_id: str, outcome: Outcome) -> None:
         "boot_id": boot_id,
         "time": time.time(),
     }
-    spool.write_atomically(state_dir / "exit.json", json.dumps(record).encode())
+    data = json.dumps(record).encode()
+    spool.write_atomically(state_dir / "exit.json", data)
+    if copy is not None:
+        with contextlib.suppress(OSError):
+            # In place: in a pod it is a file that the kubelet put there.
+            copy.write_bytes(data)
 
 
 def start_ticks(pid: int) -> int:

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from quintile_trainer import layout, spool
-from quintile_trainer.agent import environment, horovod, inbox, wire
+from quintile_trainer.agent import environment, horovod, inbox, peers, wire
 
 OWN_PREFIXES = ("QUINTILE_", "HOROVOD_", "OMPI_", "PMIX_")
 """Ours to set: what an outer launcher left there speaks of other ranks."""
-LOOPBACK = "localhost"
+is_loopback = peers.is_loopback
 
 
 @dataclass(frozen=True)
@@ -47,14 +47,15 @@ def submitted_workers(program: wire.Json) -> int:
     return int(program.get("run", {}).get("workers", {}).get("replicas", 1))
 
 
-def is_loopback(host: str) -> bool:
-    """Return whether an address is reached on its own machine only."""
-    return host.startswith("127.") or host == LOOPBACK
-
-
 def team_secret(token: str) -> str:
     """Return what the ranks of an attempt know each other by."""
     return hmac.new(token.encode(), b"quintile parameter servers", hashlib.sha256).hexdigest()
+
+
+def _interfaces(name: str) -> dict[str, str]:
+    """Return what the libraries of the ranks are told of the network; a user may know better."""
+    words = ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "HOROVOD_GLOO_IFACE")
+    return dict.fromkeys(words, name) if name else {}
 
 
 def write_run(
@@ -117,11 +118,11 @@ def rank_env(
             {entry["name"]: entry["value"] for entry in env.program.get("hparams", [])}
         ),
     }
-    if is_loopback(own["MASTER_ADDR"]):
-        own["GLOO_SOCKET_IFNAME"] = "lo"
-    own |= horovod.variables(
-        env.mode, env.program, plan, slot.rank, one_machine=is_loopback(own["MASTER_ADDR"])
-    )
+    one_machine = is_loopback(own["MASTER_ADDR"])
+    own |= horovod.variables(env.mode, env.program, plan, slot.rank, one_machine=one_machine)
+    for name, value in _interfaces(env.interface).items():
+        if one_machine or name not in {**kept, **given}:
+            own[name] = value
     if env.mode == layout.SERVERS:
         own["QUINTILE_TEAM_SECRET"] = team_secret(env.token)
     if env.program["estimator"].get("labelingRound"):

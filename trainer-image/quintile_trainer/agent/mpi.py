@@ -162,7 +162,8 @@ class Job:
             remote_shell.PEERS: str(addresses),
             remote_shell.GENERATION: str(self._plan["generation"]),
         }
-        return self._start(mpi_command.command(self._plan, self._folder), {**variables, **told})
+        command = mpi_command.command(self._plan, self._folder, interface=self._env.interface)
+        return self._start(command, {**variables, **told})
 
     def _start(self, command: list[str], variables: Mapping[str, str]) -> _Helper:
         process = subprocess.Popen(

@@ -51,8 +51,11 @@ def shell_file() -> str:
     return f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n'
 
 
-def command(plan: wire.Json, folder: Path) -> list[str]:
-    """Return the command; ``folder`` holds the host file, and is first on the path."""
+def command(plan: wire.Json, folder: Path, *, interface: str) -> list[str]:
+    """Return the command; ``folder`` holds the host file, and is first on the path.
+
+    ``interface``: the one by which the daemons and the ranks reach each other; empty: any.
+    """
     settings = {
         "plm_rsh_agent": SHELL,
         # Only mpirun dials: daemons have no key.
@@ -62,8 +65,8 @@ def command(plan: wire.Json, folder: Path) -> list[str]:
         "mpi_yield_when_idle": "1",
         "mpi_warn_on_fork": "0",
     }
-    if all(launching.is_loopback(host) for host, _ in peers(plan).values()):
-        settings |= {"oob_tcp_if_include": "lo", "btl_tcp_if_include": "lo"}
+    if interface:
+        settings |= {"oob_tcp_if_include": interface, "btl_tcp_if_include": interface}
     return [
         "mpirun",
         "--leave-session-attached",
