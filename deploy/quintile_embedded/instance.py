@@ -19,6 +19,7 @@ from quintile import logs, settings
 from quintile.adapters import (
     clock,
     events_sql,
+    facts_joined,
     http_guard,
     object_directory,
     resource_sql,
@@ -31,12 +32,12 @@ from quintile.sdk import client as sdk_client
 from quintile_api import app as api_app
 from quintile_api import facts as api_facts
 from quintile_api.identity import sign_in
-from quintile_embedded import dispatch, facts, listening
+from quintile_embedded import dispatch, listening
 from quintile_embedded import home as homes
 from quintile_labeling import app as labeling_app
 from quintile_labeling import catalog
 from quintile_labeling import facts as labeling_facts
-from quintile_operator import executor_process, loop, parts, reconciler
+from quintile_operator import executor_process, loop, parts, reconciler, sources
 
 PROJECT: Final = "default"
 IN_PROCESS: Final = "http://localhost"
@@ -175,7 +176,7 @@ def _build(site: Site) -> Instance:
             api_url=site.address.url,
         )
     )
-    driver = loop.Loop(reconcile, resources=stores.resources, facts=joined)
+    driver = loop.Loop(reconcile, sources.local(stores.resources, joined, loop.Pace()))
     executor.subscribe(driver.mark)
     return Instance(
         stores=stores,
@@ -247,12 +248,12 @@ def _labeling_dependencies(
     )
 
 
-def _join_facts(api: fastapi.FastAPI, labeling: fastapi.FastAPI) -> facts.JoinedFacts:
+def _join_facts(api: fastapi.FastAPI, labeling: fastapi.FastAPI) -> facts_joined.JoinedFacts:
     bell = signals.Signal()
     first, second = api.state.context, labeling.state.context
     first.outbox.ring(bell)
     second.outbox.ring(bell)
-    return facts.JoinedFacts(
+    return facts_joined.JoinedFacts(
         api_facts.TrialFactsReader(first.database, first.outbox),
         labeling_facts.JobFactsReader(second),
         bell=bell,

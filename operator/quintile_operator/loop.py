@@ -1,57 +1,66 @@
-"""The local driver: keeps looking at every resource that changed. Threads, a queue, no decisions.
+"""Keeps looking at every resource that changed. Threads, a queue, no decisions.
 
-Three kinds of thread: one watches the resources (and marks everything every five minutes), one
-tails the facts, a few look at keys. In the cluster kopf takes this place. Both do one thing only:
-mark a key.
+A thread for each source of marks, and a few that look at keys. The sources differ between one
+machine (``sources.local``) and a cluster (``handlers``); all else is the same.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol
 
-from quintile import logs, ports
+from quintile import logs
 from quintile.core import errors, meta
-from quintile_operator import queue, reconciler
+from quintile_operator import queue, sources
 
+Pace = sources.Pace
 _LOG: Final = logs.get(__name__)
 
 
-@dataclass(frozen=True)
-class Pace:
-    """How many workers there are and how long things wait, in seconds."""
+class Looks(Protocol):
+    """What a loop drives; ``reconciler.Reconciler`` is one."""
 
-    workers: int = 4
-    resync_s: float = 300.0
-    slice_s: float = 1.0
-    retry_s: float = 1.0
+    def reconcile(self, key: meta.Key) -> float | None:
+        """Look at a key; return the seconds until it wants another look anyway."""
+        ...
+
+    def known_keys(self) -> tuple[meta.Key, ...]:
+        """Return every key that may want a look."""
+        ...
+
+
+class Watcher(Protocol):
+    """Is told about every look, for figures. Must not raise."""
+
+    def looked(self, key: meta.Key, *, seconds: float, failed: bool) -> None:
+        """Note one look."""
+        ...
 
 
 class Loop:
     """Drives one reconciler. ``start`` once; ``stop`` as often as you like.
 
     Args:
-        reconciler: Looks at a key.
-        resources: Watched for changes of desired state and of status.
-        facts: Tailed for what agents and people did.
+        looks: Looks at a key.
+        origins: Where marks come from; a thread each.
         pace: How many workers, how often.
+        watcher: Told about every look.
     """
 
     def __init__(
         self,
-        reconciler: reconciler.Reconciler,
+        looks: Looks,
+        origins: Sequence[sources.Source],
         *,
-        resources: ports.ResourceStore,
-        facts: ports.Facts,
         pace: Pace = Pace(),  # noqa: B008 frozen
+        watcher: Watcher | None = None,
     ) -> None:
-        self._reconciler = reconciler
-        self._resources = resources
-        self._facts = facts
+        self._looks = looks
+        self._origins = tuple(origins)
         self._pace = pace
+        self._watcher = watcher
         self._queue = queue.KeyQueue()
         self._stopped = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -59,8 +68,7 @@ class Loop:
     def start(self) -> None:
         """Begin to work, in threads of our own."""
         jobs: list[tuple[str, Callable[[], None]]] = [
-            ("operator-watch", self._persist(self._watch)),
-            ("operator-facts", self._persist(self._tail)),
+            (origin.name, self._persist(origin)) for origin in self._origins
         ]
         jobs += [(f"operator-{n}", self._work) for n in range(self._pace.workers)]
         for name, work in jobs:
@@ -81,10 +89,23 @@ class Loop:
         """Ask for a look at a key soon; callable from any thread, also for a key that is gone."""
         self._queue.mark(key)
 
+    def mark_all(self) -> None:
+        """Ask for a look at everything that there is."""
+        for key in self._looks.known_keys():
+            self._queue.mark(key)
+
+    @property
+    def depth(self) -> int:
+        """How many keys wait for a look, delayed ones too."""
+        return self._queue.depth
+
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
+            begun = time.monotonic()
+            failed = True
             try:
-                self._queue.done(key, again_s=self._reconciler.reconcile(key))
+                self._queue.done(key, again_s=self._looks.reconcile(key))
+                failed = False
             except errors.QuintileError as error:
                 least_s = error.retry_after_s if isinstance(error, errors.Unavailable) else 0.0
                 delay_s = self._queue.retry(key, least_s=least_s)
@@ -92,62 +113,21 @@ class Loop:
             except Exception:  # the boundary of a worker: one bad resource must not stop the others
                 delay_s = self._queue.retry(key)
                 _LOG.exception("a look broke", key=str(key), again_s=delay_s)
+            if self._watcher is not None:
+                self._watcher.looked(key, seconds=time.monotonic() - begun, failed=failed)
 
-    def _persist(self, follow: Callable[[], None]) -> Callable[[], None]:
-        """Return ``follow`` repeated until the loop stops, with a pause after an error."""
+    def _persist(self, origin: sources.Source) -> Callable[[], None]:
+        """Return ``origin`` followed until the loop stops, with a pause after an error."""
 
         def run() -> None:
             while not self._stopped.is_set():
                 try:
-                    follow()
+                    origin.follow(self, self._stopped)
                 except errors.QuintileError as error:
-                    _LOG.warning("a source is away", source=follow.__name__, error=str(error))
+                    _LOG.warning("a source is away", source=origin.name, error=str(error))
                     self._stopped.wait(self._pace.retry_s)
                 except Exception:  # the boundary of a thread: without it nothing is seen any more
-                    _LOG.exception("a source broke", source=follow.__name__)
+                    _LOG.exception("a source broke", source=origin.name)
                     self._stopped.wait(self._pace.retry_s)
 
         return run
-
-    def _watch(self) -> None:
-        """Mark everything, then what changes, until it is time to mark everything again."""
-        version = self._resources.list(reconciler.KINDS[0]).version
-        self._mark_all()
-        deadline = time.monotonic() + self._pace.resync_s
-        while not self._stopped.is_set() and time.monotonic() < deadline:
-            for change in self._resources.watch(
-                reconciler.KINDS, since=version, wait_s=self._pace.slice_s
-            ):
-                version = change.version
-                for key in touched(change.document):
-                    self._queue.mark(key)
-                if self._stopped.is_set() or time.monotonic() >= deadline:
-                    return
-
-    def _tail(self) -> None:
-        cursor = self._facts.changed("", wait_s=0).cursor
-        # What happened before the cursor is in the facts that these looks read.
-        self._mark_all()
-        while not self._stopped.is_set():
-            try:
-                changes = self._facts.changed(cursor, wait_s=self._pace.slice_s)
-            except errors.Unavailable as error:
-                _LOG.warning("the facts are away", error=str(error))
-                self._stopped.wait(self._pace.retry_s)
-                continue
-            cursor = changes.cursor
-            for key in changes.keys:
-                self._queue.mark(key)
-
-    def _mark_all(self) -> None:
-        for key in self._reconciler.known_keys():
-            self._queue.mark(key)
-
-
-def touched(document: meta.Document) -> Iterator[meta.Key]:
-    """Yield the keys that want a look when this resource changed: itself, and its owners."""
-    own = meta.key_of(document)
-    yield own
-    for owner in document["metadata"].get("ownerReferences", []):
-        if owner["kind"] in reconciler.KINDS:
-            yield meta.Key(owner["kind"], own.namespace, owner["name"])

@@ -10,7 +10,7 @@ import pytest
 
 from quintile.core import meta
 from quintile.testing import waiting
-from quintile_operator import loop
+from quintile_operator import loop, sources
 
 PARENT = meta.Key("Experiment", "default", "digits")
 FAST = loop.Pace(workers=3, resync_s=60, slice_s=0.05, retry_s=0.01)
@@ -23,8 +23,12 @@ def driven(world: Any) -> Iterator[Any]:
     assert world.loop.stop()
 
 
+def over(world: Any, looks: loop.Looks, pace: loop.Pace) -> loop.Loop:
+    return loop.Loop(looks, sources.local(world.resources, world.facts, pace), pace=pace)
+
+
 def drive(world: Any, pace: loop.Pace = FAST) -> loop.Loop:
-    made = loop.Loop(world.reconciler, resources=world.resources, facts=world.facts, pace=pace)
+    made = over(world, world.reconciler, pace)
     made.start()
     return made
 
@@ -121,7 +125,7 @@ class Stub:
 def test_one_broken_resource_does_not_stop_the_others(world: Any) -> None:
     good, bad = PARENT, PARENT._replace(name="bad")
     stub = Stub(good, bad, bad=bad)
-    driver = loop.Loop(stub, resources=world.resources, facts=world.facts, pace=FAST)  # type: ignore[arg-type]
+    driver = over(world, stub, FAST)
     driver.start()
     waiting.until(lambda: stub.looks.count(bad) >= 2)
     before = stub.looks.count(good)
@@ -133,7 +137,7 @@ def test_one_broken_resource_does_not_stop_the_others(world: Any) -> None:
 def test_everything_is_looked_at_again_from_time_to_time(world: Any) -> None:
     stub = Stub(PARENT)
     pace = loop.Pace(workers=1, resync_s=0.05, slice_s=0.01)
-    driver = loop.Loop(stub, resources=world.resources, facts=world.facts, pace=pace)  # type: ignore[arg-type]
+    driver = over(world, stub, pace)
     driver.start()
     waiting.until(lambda: len(stub.looks) >= 4)
     assert driver.stop()
@@ -149,7 +153,7 @@ def test_nothing_is_looked_at_when_nothing_happens(world: Any) -> None:
             return super().changed(since, wait_s=wait_s)
 
     pace = loop.Pace(workers=3, resync_s=60, slice_s=0.005)
-    driver = loop.Loop(stub, resources=world.resources, facts=Counted(), pace=pace)  # type: ignore[arg-type]
+    driver = loop.Loop(stub, sources.local(world.resources, Counted(), pace), pace=pace)
     driver.start()
     for _ in range(20):  # twenty slices of the tail go by
         assert slices.acquire(timeout=20)
@@ -171,7 +175,7 @@ def test_stopping_lets_a_look_under_way_finish(world: Any) -> None:
             return super().reconcile(key)
 
     stub = Slow(PARENT)
-    driver = loop.Loop(stub, resources=world.resources, facts=world.facts, pace=FAST)  # type: ignore[arg-type]
+    driver = over(world, stub, FAST)
     driver.start()
     assert entered.wait(20)
     assert not driver.stop(timeout_s=0.05)
@@ -192,7 +196,7 @@ def test_owners_are_looked_at_too() -> None:
             ],
         },
     }
-    assert list(loop.touched(document)) == [
+    assert list(sources.touched(document)) == [
         meta.Key("Trial", "a", "digits-t0"),
         meta.Key("Experiment", "a", "digits"),
     ]
