@@ -5,6 +5,7 @@
 Each table is a program of its own beside this file and can be run alone. A row is
 ``{name, ours, peer, ratio, low, high, bar, met, unit}``; a bar is met when the bad end of the
 interval of 95 % meets it. A table that fails makes the exit code 1; the others are still written.
+With ``--only`` the rows of the other tables stay as the file has them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def main() -> int:
         else:
             rows += found
     OUT.parent.mkdir(exist_ok=True)
-    OUT.write_text(json.dumps(rows, indent=1) + "\n")
+    kept = json.loads(OUT.read_text()) if len(asked.only) < len(TABLES) and OUT.exists() else []
+    whole = {row["name"]: row for row in [*kept, *rows]}
+    OUT.write_text(json.dumps([*whole.values()], indent=1) + "\n")
     show(rows)
     for name in failed:
         print(f"{name}: failed; its message is above")
