@@ -22,6 +22,7 @@ from quintile_api import (
     context,
     eventlog,
     experiments,
+    fact_routes,
     health,
     housekeeping,
     migrations,
@@ -200,6 +201,7 @@ def include_routes(app: fastapi.FastAPI) -> None:
         tensorboard_routes.router,
         objects.router,
         agent_routes.router,
+        fact_routes.router,
         data_routes.build_router(),
     ):
         app.include_router(router, prefix=PREFIX)

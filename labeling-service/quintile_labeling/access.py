@@ -60,6 +60,17 @@ def member(role: identity.Role) -> Callable[..., identity.Identity]:
     return check
 
 
+def service(found: Caller) -> identity.Identity:
+    """Check that a sibling service calls.
+
+    Raises:
+        Forbidden: Somebody else calls.
+    """
+    if found.kind != "service":
+        raise errors.Forbidden("This route is for the services of the platform alone.")
+    return found
+
+
 Viewer = Annotated[identity.Identity, fastapi.Depends(member("viewer"))]
 Labeler = Annotated[identity.Identity, fastapi.Depends(member("labeler"))]
 Manager = Annotated[identity.Identity, fastapi.Depends(member("manager"))]

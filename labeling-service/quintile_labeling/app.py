@@ -13,7 +13,7 @@ from quintile import ports
 from quintile.adapters import http_guard, outbox, problem_json, sql, tokens_ed25519
 from quintile_labeling import background, context, health, migrations, tables
 from quintile_labeling import catalog as catalogs
-from quintile_labeling.routes import internal, jobs, views
+from quintile_labeling.routes import fact_routes, internal, jobs, views
 from quintile_labeling.routes import tasks as task_routes
 
 PREFIX: Final = "/api/v1"
@@ -110,7 +110,13 @@ def policy(deps: LabelingDependencies) -> http_guard.Policy:
 
 def include_routes(app: fastapi.FastAPI) -> None:
     """Add every route of the service to an application; also used to write an OpenAPI file."""
-    for router in (jobs.router, task_routes.router, views.router, internal.router):
+    for router in (
+        jobs.router,
+        task_routes.router,
+        views.router,
+        internal.router,
+        fact_routes.router,
+    ):
         app.include_router(router, prefix=PREFIX)
 
 

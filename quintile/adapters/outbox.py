@@ -8,10 +8,12 @@ Each service owns one outbox table in its own database. The reconciler tails it 
 from __future__ import annotations
 
 import time
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import sqlalchemy as sa
 from sqlalchemy import event, orm
+from starlette import concurrency
 
 from quintile.adapters import signals, sql
 from quintile.core import errors, facts, meta
@@ -101,6 +103,19 @@ class Outbox:
             if changes.keys or not since or left <= 0:
                 return changes
             self._signal.wait(version, timeout_s=min(left, POLL_S))
+
+    async def follow(
+        self, since: str, *, wait_s: float, gone: Callable[[], Awaitable[bool]]
+    ) -> facts.Changes:
+        """Like ``changed``, holding neither thread nor connection; ends early when ``gone()``."""
+        deadline = time.monotonic() + wait_s
+        while True:
+            version = self._signal.version
+            changes = await concurrency.run_in_threadpool(self.read, since)
+            left = deadline - time.monotonic()
+            if changes.keys or not since or left <= 0 or await gone():
+                return changes
+            await self._signal.wait_async(version, timeout_s=min(left, POLL_S))
 
     def prune(self, session: orm.Session, *, keep: int = 100_000) -> None:
         """Forget all but the newest ``keep`` rows; tails further behind catch up by a resync."""

@@ -19,8 +19,8 @@ from typing import Any, Final, Literal, TypeVar
 import httpx
 import pydantic
 
-from quintile.core import errors
-from quintile.sdk import problems, retrying
+from quintile.core import errors, problems
+from quintile.sdk import retrying
 
 PREFIX: Final = "/api/v1"
 PAGE_LIMIT: Final = 500

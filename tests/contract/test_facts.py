@@ -1,22 +1,30 @@
-"""Facts: the fake and the joined readers of one process keep the contract."""
+"""Facts: the fake, the joined readers of one process and the HTTP adapter keep the contract."""
 
 from __future__ import annotations
 
 import pathlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 import sqlalchemy as sa
 
 from quintile import ports
-from quintile.adapters import outbox, signals, sql
+from quintile.adapters import facts_http, outbox, signals, signed_urls, sql, tokens_ed25519
+from quintile.adapters import facts_joined as joined
 from quintile.core import errors, facts, meta
+from quintile.testing import clock as fake_clock
 from quintile.testing import facts as fake_facts
+from quintile.testing import labeling as fake_labeling
+from quintile.testing import objects as fake_objects
+from quintile.testing import resources as fake_resources
+from quintile.testing import served
+from quintile_api import app as api_app
+from quintile_api import eventlog
 from quintile_api import facts as api_facts
 from quintile_api import tables as api_tables
-from quintile_embedded import facts as joined
+from quintile_labeling import app as labeling_app
 
 TRIAL = meta.Key("Trial", "default", "digits-t0")
 JOB = meta.Key("LabelingJob", "default", "parts")
@@ -108,6 +116,142 @@ class TestJoined(Contract):
 
         trials = api_facts.TrialFactsReader(database, changes)
         return Subject(joined.JoinedFacts(trials, Jobs(others), bell=bell), happen)
+
+
+class TestHttp(Contract):
+    @pytest.fixture
+    def services(self, tmp_path: pathlib.Path) -> Iterator[Services]:
+        services = Services(tmp_path)
+        yield services
+        services.close()
+
+    @pytest.fixture
+    def subject(self, services: Services) -> Iterator[Subject]:
+        over_http = services.facts()
+        yield Subject(over_http, services.happen)
+        over_http.close()
+
+    def test_a_refusal_keeps_its_kind(self, subject: Subject) -> None:
+        document = {
+            "apiVersion": meta.API_VERSION,
+            "kind": "LabelingJob",
+            "metadata": {"name": "parts", "namespace": "default", "uid": "j1", "generation": 1},
+            "spec": {
+                "dataset": {"name": "none", "version": 1},
+                "labels": ["a", "b"],
+                "target": {"error": "0.1", "confidence": "0.9"},
+                "budget": {"maxHumanLabels": "100"},
+            },
+        }
+        with pytest.raises(errors.InvalidSpec, match="no version 1 of dataset 'none'"):
+            subject.facts.admit(document)
+
+    def test_a_half_that_is_away_does_not_hold_up_the_other(
+        self, services: Services, subject: Subject
+    ) -> None:
+        cursor = subject.facts.changed("", wait_s=0).cursor
+        services.labeling.stop()
+        services.happen(TRIAL)
+        changes = subject.facts.changed(cursor, wait_s=0)
+        assert changes.keys == (TRIAL,)
+        services.happen(JOB)
+        with pytest.raises(errors.Unavailable, match="does not answer"):
+            subject.facts.job("j1")
+        services.labeling.start()
+        assert subject.facts.changed(changes.cursor, wait_s=30).keys == (JOB,)
+
+    def test_both_away_is_said(self, services: Services, subject: Subject) -> None:
+        cursor = subject.facts.changed("", wait_s=0).cursor
+        services.labeling.stop()
+        services.api.stop()
+        with pytest.raises(errors.Unavailable):
+            subject.facts.changed(cursor, wait_s=0)
+
+    def test_a_start_while_a_half_is_away_misses_nothing(self, services: Services) -> None:
+        services.happen(JOB)
+        services.labeling.stop()
+        started = services.facts()
+        cursor = started.changed("", wait_s=0).cursor
+        services.labeling.start()
+        assert started.changed(cursor, wait_s=30).keys == (JOB,)
+        started.close()
+
+    @pytest.mark.parametrize("token", ["other", "qt_known_nowhere"])
+    def test_the_routes_open_for_the_service_token_alone(
+        self, services: Services, token: str
+    ) -> None:
+        stranger = services.facts(token=token)
+        for call in (
+            lambda: stranger.changed("", wait_s=0),
+            lambda: stranger.trial("t"),
+            lambda: stranger.job("j"),
+        ):
+            with pytest.raises(errors.Unauthorized):
+                call()
+        stranger.close()
+
+
+class Services:
+    """Both services behind real sockets, each with its own database."""
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        clock = fake_clock.FakeClock(1_800_000_000.0)
+        resources = fake_resources.FakeResourceStore(clock=clock)
+        verifier = tokens_ed25519.TrialTokenVerifier(
+            tokens_ed25519.TrialTokenSigner(tokens_ed25519.new_private_pem()).public_pem()
+        )
+        api = api_app.create_app(
+            api_app.ApiDependencies(
+                engine_url=f"sqlite:///{folder / 'api.db'}",
+                objects=fake_objects.FakeObjectStore(),
+                resources=resources,
+                events=NoEvents(),
+                clock=clock,
+                verifier=verifier,
+                urls=signed_urls.UrlSigner(b"u" * 32, base_url="http://localhost"),
+                session_key=b"s" * 32,
+                service_token="secret",
+                api_url="http://localhost",
+            )
+        )
+        labeling = labeling_app.create_app(
+            labeling_app.LabelingDependencies(
+                engine_url=f"sqlite:///{folder / 'labeling.db'}",
+                objects=fake_objects.FakeObjectStore(),
+                resources=resources,
+                catalog=fake_labeling.FakeCatalog(),
+                identities=fake_labeling.FakeIdentities(),
+                clock=clock,
+                verifier=verifier,
+                service_token="secret",
+            )
+        )
+        self._contexts = {"Trial": api.state.context, "LabelingJob": labeling.state.context}
+        self.api, self.labeling = served.Served(api), served.Served(labeling)
+
+    def facts(self, token: str = "secret") -> facts_http.HttpFacts:
+        return facts_http.HttpFacts(self.api.url, self.labeling.url, token)
+
+    def happen(self, key: meta.Key) -> None:
+        ctx = self._contexts[key.kind]
+        with ctx.database.write() as session:
+            ctx.outbox.append(session, *key)
+
+    def close(self) -> None:
+        self.api.stop()
+        self.labeling.stop()
+        for ctx in self._contexts.values():
+            ctx.database.dispose()
+
+
+class NoEvents:
+    """An event log in which nothing happened."""
+
+    def events(
+        self, _namespace: str, *, kind: str = "", name: str = "", limit: int = 100
+    ) -> list[eventlog.EventView]:
+        del kind, name, limit
+        return []
 
 
 class Jobs:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from quintile.adapters import facts_joined as joined
 from quintile.adapters import signals
 from quintile.core import errors, facts, meta
-from quintile_embedded import facts as joined
 
 TRIAL = meta.Key("Trial", "default", "t")
 JOB = meta.Key("LabelingJob", "default", "j")

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import httpx
 import pytest
 
-from quintile.core import errors
-from quintile.sdk import http, problems, retrying, views
+from quintile.core import errors, problems
+from quintile.sdk import http, retrying, views
 from quintile.sdk.http import Call
 
 T = TypeVar("T")

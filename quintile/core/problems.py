@@ -1,6 +1,6 @@
 """Answers that are no success become the error family of ``quintile.core.errors``. Pure.
 
-Called by ``quintile.sdk.http`` only.
+Called by the SDK and by adapters that speak HTTP with our services.
 """
 
 from __future__ import annotations

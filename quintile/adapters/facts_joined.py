@@ -1,4 +1,8 @@
-"""Port ``Facts`` in one process: the API's half and the labeling service's half, joined."""
+"""Port ``Facts`` out of its halves: the API's and the labeling service's, joined by their cursors.
+
+In one process the halves are the readers of the two services; in a cluster they speak HTTP
+(``facts_http``).
+"""
 
 from __future__ import annotations
 
@@ -10,6 +14,7 @@ from quintile.core import errors, facts, meta
 
 SEPARATOR: Final = "/"
 POLL_S: Final = 1.0
+BEGINNING: Final = "0"
 
 
 class TrialFacts(Protocol):
@@ -41,12 +46,24 @@ class JobFacts(Protocol):
 
 
 class JoinedFacts:
-    """Port ``Facts``. A cursor is both halves' cursors; ``bell`` rings for a change of either."""
+    """Port ``Facts``. A cursor is both halves' cursors; ``bell`` rings for a change of either.
 
-    def __init__(self, trials: TrialFacts, jobs: JobFacts, *, bell: signals.Signal) -> None:
+    One half that is away does not hold up the other: its part of the cursor stays where it is.
+    ``poll_s``: how often to look although no bell rang.
+    """
+
+    def __init__(
+        self,
+        trials: TrialFacts,
+        jobs: JobFacts,
+        *,
+        bell: signals.Signal,
+        poll_s: float = POLL_S,
+    ) -> None:
         self._trials = trials
         self._jobs = jobs
         self._bell = bell
+        self._poll_s = poll_s
 
     def changed(self, since: str, *, wait_s: float) -> facts.Changes:
         """Return keys changed after ``since``; see the port."""
@@ -54,15 +71,26 @@ class JoinedFacts:
         deadline = time.monotonic() + wait_s
         while True:
             version = self._bell.version
-            left, right = (
-                self._trials.changed(first, wait_s=0),
-                self._jobs.changed(second, wait_s=0),
-            )
+            left, right = self._look(first, second)
             keys = tuple(dict.fromkeys((*left.keys, *right.keys)))
             patience_s = deadline - time.monotonic()
             if keys or not since or patience_s <= 0:
                 return facts.Changes(keys=keys, cursor=f"{left.cursor}{SEPARATOR}{right.cursor}")
-            self._bell.wait(version, timeout_s=min(patience_s, POLL_S))
+            self._bell.wait(version, timeout_s=min(patience_s, self._poll_s))
+
+    def _look(self, first: str, second: str) -> tuple[facts.Changes, facts.Changes]:
+        found: list[facts.Changes] = []
+        away: list[errors.Unavailable] = []
+        for half, since in ((self._trials, first), (self._jobs, second)):
+            try:
+                found.append(half.changed(since, wait_s=0))
+            except errors.Unavailable as error:
+                # Without a cursor yet: all that it will tell, rather than miss something.
+                found.append(facts.Changes(keys=(), cursor=since or BEGINNING))
+                away.append(error)
+        if len(away) == len(found):
+            raise away[0]
+        return found[0], found[1]
 
     def trial(self, uid: str) -> facts.TrialFacts:
         """Return the facts of a trial; see the port."""
