@@ -23,6 +23,27 @@ def client(*, agent: str = "quintile-tests") -> client_kube.KubeClient:
     return client_kube.load(agent=agent)
 
 
+def image() -> str:
+    """Return the trainer's image for tests; skips the test when there is none."""
+    name = os.environ.get("QUINTILE_TEST_IMAGE", "")
+    if not name:
+        pytest.skip("set QUINTILE_TEST_IMAGE to an image of trainer-image/Dockerfile")
+    return name
+
+
+def prepare(kube: client_kube.KubeClient, namespace: str) -> None:
+    """Make a namespace a project: pods pass ``restricted``, workers have their account."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    kube.patch(f"/api/v1/namespaces/{namespace}", {"metadata": {"labels": labels}})
+    account = {
+        "apiVersion": "v1",
+        "kind": "ServiceAccount",
+        "metadata": {"name": "quintile-worker"},
+        "automountServiceAccountToken": False,
+    }
+    kube.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+
+
 @contextlib.contextmanager
 def namespaces(kube: client_kube.KubeClient, *suffixes: str) -> Iterator[tuple[str, ...]]:
     """Make namespaces of our own, one for each suffix, and delete them in the end."""

@@ -40,7 +40,12 @@ HERE = Site()
 
 
 def plan(
-    attempt: int = 1, *, workers: int = 2, words: str = "", uid: str | None = None, site: Site = HERE
+    attempt: int = 1,
+    *,
+    workers: int = 2,
+    words: str = "",
+    uid: str | None = None,
+    site: Site = HERE,
 ) -> runplan.RunPlan:
     """Return an attempt of workers that run the fake agent."""
     trial_uid = site.uid if uid is None else uid
@@ -210,12 +215,12 @@ class Contract:
     def test_nothing_is_known_of_an_unknown_trial(self, hand: Hand) -> None:
         assert hand.executor.observe("unknown") == ()
         hand.executor.delete("unknown")
-        assert hand.executor.trials() == {}
+        assert "unknown" not in hand.executor.trials()
 
     def test_addresses_are_known_before_anything_starts(self, hand: Hand) -> None:
         wanted = hand.plan()
         assert sorted(hand.executor.addresses(wanted)) == [r.name for r in wanted.replicas]
-        assert hand.executor.trials() == {}
+        assert hand.executor.observe(hand.site.uid) == ()
 
     def test_the_output_of_an_agent_can_be_read(self, hand: Hand) -> None:
         hand.executor.ensure(hand.plan(workers=1))

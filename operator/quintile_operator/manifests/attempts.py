@@ -64,15 +64,18 @@ def path(document: meta.Document, *, named: bool = True) -> str:
 
 
 def secret(run: runplan.RunPlan) -> meta.Document:
-    """Return the Secret with the token of the attempt."""
+    """Return the Secret with the token of the attempt, and what an elastic one tells new pods."""
+    told = {pods.TOKEN: run.token, **pods.moving(run, run.replicas[0])}
     labels = {**marks.of_trial(run), marks.ATTEMPT: str(run.attempt)}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
         "type": "Opaque",
         "metadata": marks.metadata(run, SECRET, attempt=run.attempt, labels=labels),
-        "immutable": True,
-        "data": {pods.TOKEN_KEY: base64.b64encode(run.token.encode()).decode()},
+        "immutable": not run.elastic,
+        "data": {
+            name: base64.b64encode(value.encode()).decode() for name, value in sorted(told.items())
+        },
     }
 
 
@@ -122,12 +125,14 @@ def job(run: runplan.RunPlan, site: pods.PodSite, role: str) -> meta.Document:
             run.trial, uid=run.trial_uid, attempt=run.attempt, part=SECRET
         ),
     }
+    # The Job of an elastic attempt makes lost and failed pods again, with a growing pause.
+    kept = {} if run.elastic else {"backoffLimitPerIndex": 0}
     spec = {
         "completionMode": "Indexed",
         "completions": len(replicas),
         "parallelism": len(replicas),
         "backoffLimit": NO_BUDGET,
-        "backoffLimitPerIndex": 0,
+        **kept,
         "podReplacementPolicy": "Failed",
         "podFailurePolicy": {"rules": _replaced()},
         "suspend": False,

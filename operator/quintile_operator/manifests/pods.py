@@ -17,9 +17,13 @@ EXIT_FILE: Final = "/dev/termination-log"
 GRACE_MARGIN_S: Final = 30
 """What an agent needs after its ranks ended, to deliver what they left."""
 
-TOKEN_KEY: Final = "token"
+TOKEN: Final = "QUINTILE_TOKEN"
+"""The variable of the token, and its key in the Secret of the attempt."""
+
 PER_REPLICA: Final = ("QUINTILE_INDEX", "QUINTILE_HOST")
 """Variables that differ between the replicas of a role; the pod fills them in."""
+
+PER_ROLE: Final = ("QUINTILE_ROLE", "QUINTILE_PROCS")
 
 GIB: Final = 2**30
 PullPolicy = Literal["Always", "IfNotPresent", "Never"]
@@ -111,7 +115,7 @@ def template(
             "fsGroupChangePolicy": "OnRootMismatch",
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [_container(replica, site, names=names)],
+        "containers": [_container(run, replica, site, names=names)],
         "volumes": [
             {"name": "scratch", "emptyDir": {"sizeLimit": str(site.scratch_bytes)}},
             {"name": "tmp", "emptyDir": {"sizeLimit": str(site.scratch_bytes)}},
@@ -132,7 +136,7 @@ def template(
 
 
 def _container(
-    replica: runplan.ReplicaPlan, site: PodSite, *, names: Mapping[str, str]
+    run: runplan.RunPlan, replica: runplan.ReplicaPlan, site: PodSite, *, names: Mapping[str, str]
 ) -> meta.Document:
     return {
         "name": CONTAINER,
@@ -140,7 +144,9 @@ def _container(
         "imagePullPolicy": site.pull_policy,
         "command": list(replica.argv),
         "workingDir": SCRATCH,
-        "env": _environment(replica, names=names),
+        "env": _environment(run, replica, names=names),
+        # Templates never change; what an elastic attempt tells new pods after a resize, this may.
+        **({"envFrom": [{"secretRef": {"name": names["secret"]}}]} if run.elastic else {}),
         "resources": _resources(replica, site),
         "securityContext": {
             "runAsNonRoot": True,
@@ -159,9 +165,17 @@ def _container(
     }
 
 
-def _environment(replica: runplan.ReplicaPlan, *, names: Mapping[str, str]) -> list[meta.Document]:
+def moving(run: runplan.RunPlan, replica: runplan.ReplicaPlan) -> dict[str, str]:
+    """Return the variables that the Secret of an attempt gives beside the token."""
+    fixed = (*PER_REPLICA, *PER_ROLE)
+    return {name: value for name, value in replica.env if run.elastic and name not in fixed}
+
+
+def _environment(
+    run: runplan.RunPlan, replica: runplan.ReplicaPlan, *, names: Mapping[str, str]
+) -> list[meta.Document]:
     index = {"fieldRef": {"fieldPath": f"metadata.annotations['{marks.INDEX}']"}}
-    token = {"secretKeyRef": {"name": names["secret"], "key": TOKEN_KEY}}
+    token = {"secretKeyRef": {"name": names["secret"], "key": TOKEN}}
     host = f"{names['job']}-$(QUINTILE_INDEX).{names['service']}"
     own = {
         "HOME": "/tmp",
@@ -169,12 +183,13 @@ def _environment(replica: runplan.ReplicaPlan, *, names: Mapping[str, str]) -> l
         "QUINTILE_CACHE_DIR": CACHE,
         "QUINTILE_EXIT_FILE": EXIT_FILE,
     }
-    shared = {name: value for name, value in replica.env if name not in PER_REPLICA}
+    elsewhere = {*PER_REPLICA, *moving(run, replica)}
+    shared = {name: value for name, value in replica.env if name not in elsewhere}
     plain = {name: literal(value) for name, value in {**shared, **own}.items()}
     return [
         {"name": "QUINTILE_INDEX", "valueFrom": index},
         {"name": "QUINTILE_HOST", "value": host},
-        {"name": "QUINTILE_TOKEN", "valueFrom": token},
+        {"name": TOKEN, "valueFrom": token},
         *({"name": name, "value": plain[name]} for name in sorted(plain)),
     ]
 

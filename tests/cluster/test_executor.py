@@ -1,0 +1,200 @@
+"""The executor on a cluster keeps the contract of executors, in pods that pass ``restricted``."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from quintile import ports
+from quintile.adapters import client_kube, clock
+from quintile.core import errors, meta
+from quintile.testing import clusters, executor_contract
+from quintile_operator import executor_kubernetes
+from quintile_operator.manifests import attempts, pods
+
+AGENT = ("python", "-m", "quintile.testing.fake_agent")
+PATIENCE_S = 90.0
+TRIAL_SPEC = {
+    "experiment": "digits",
+    "experimentUid": "e",
+    "template": {"estimator": {"builtin": {"model": "resnet8"}}},
+}
+
+
+@dataclass(frozen=True)
+class Project:
+    """A namespace for tests."""
+
+    kube: client_kube.KubeClient
+    name: str
+
+    def executor(self, **changes: Any) -> executor_kubernetes.KubernetesExecutor:
+        site = pods.PodSite(
+            image=clusters.image(), pull_policy="IfNotPresent", network_policies=False, **changes
+        )
+        return executor_kubernetes.KubernetesExecutor(
+            self.kube, site, clock=clock.SystemClock(), namespaces=(self.name,)
+        )
+
+    def make_trial(self) -> str:
+        """Make the trial anew; return its uid."""
+        path = f"/apis/quintile.dev/v1alpha1/namespaces/{self.name}/trials"
+        self.kube.delete(f"{path}/{executor_contract.NAME}")
+        document = {
+            "apiVersion": meta.API_VERSION,
+            "kind": "Trial",
+            "metadata": {"name": executor_contract.NAME},
+            "spec": TRIAL_SPEC,
+        }
+        return str(self.kube.create(path, document)["metadata"]["uid"])
+
+
+class PodHand(executor_contract.Hand):
+    """Real pods of a fake agent."""
+
+    patience_s = PATIENCE_S
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.pods = project.executor()
+        self.executor: ports.Executor = self.pods
+        self.site = executor_contract.Site(project.name, project.make_trial(), AGENT)
+
+    def finish(self, uid: str, name: str) -> None:
+        self._send(uid, name, "USR1")
+
+    def lose(self, uid: str, name: str) -> None:
+        self._send(uid, name, "ALRM")
+
+    def replace_trial(self) -> str:
+        return self.project.make_trial()
+
+    def end(self) -> None:
+        for uid in self.pods.trials():
+            self.pods.delete(uid)
+        self.until(lambda: not self.pods.trials())
+        self.pods.close()
+
+    def pod(self, uid: str, name: str) -> meta.Document:
+        """The newest pod of a replica."""
+        index = name.rpartition("-")[2]
+        labels = f"quintile.dev/trial-uid={uid},batch.kubernetes.io/job-completion-index={index}"
+        path = f"/api/v1/namespaces/{self.project.name}/pods"
+        items = self.project.kube.get(path, labelSelector=labels)["items"]
+        return max(items, key=lambda one: one["metadata"]["creationTimestamp"])
+
+    def _send(self, uid: str, name: str, signal: str) -> None:
+        pod = self.pod(uid, name)["metadata"]["name"]
+        words = ["kubectl", "--namespace", self.project.name, "exec", pod, "--"]
+        code = f"import os, signal; os.kill(1, signal.SIG{signal})"
+        subprocess.run([*words, "python", "-c", code], capture_output=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def project() -> Iterator[Project]:
+    clusters.image()
+    kube = clusters.client()
+    with clusters.namespaces(kube, "executor") as (name,):
+        clusters.prepare(kube, name)
+        yield Project(kube, name)
+
+
+@pytest.fixture
+def hand(project: Project) -> Iterator[PodHand]:
+    made = PodHand(project)
+    yield made
+    made.end()
+
+
+class TestPods(executor_contract.Contract):
+    pass
+
+
+def written(project: Project, uid: str) -> dict[str, str]:
+    """The versions of all objects of a trial."""
+    labels = f"quintile.dev/trial-uid={uid}"
+    found = {}
+    for root, plural in (
+        ("/api/v1", "secrets"),
+        ("/api/v1", "services"),
+        ("/apis/networking.k8s.io/v1", "networkpolicies"),
+    ):
+        path = f"{root}/namespaces/{project.name}/{plural}"
+        for item in project.kube.get(path, labelSelector=labels)["items"]:
+            found[f"{plural}/{item['metadata']['name']}"] = item["metadata"]["resourceVersion"]
+    return found
+
+
+def test_ensuring_what_is_there_writes_nothing(project: Project, hand: PodHand) -> None:
+    calls = Counting(project.kube)
+    site = pods.PodSite(image=clusters.image(), network_policies=False)
+    executor = executor_kubernetes.KubernetesExecutor(
+        calls, site, clock=clock.SystemClock(), namespaces=(project.name,)
+    )
+    executor.ensure(hand.plan(workers=3))
+    assert calls.writes == 3  # Secret, Service, Job: not one more for three replicas
+    hand.run(hand.site.uid)
+    before = written(project, hand.site.uid)
+    executor.ensure(hand.plan(workers=3))
+    again = hand.project.executor()
+    again.ensure(hand.plan(workers=3))
+    assert (calls.writes, written(project, hand.site.uid)) == (3, before)
+    for one in (executor, again):
+        one.close()
+
+
+class Counting(client_kube.KubeClient):
+    """A client that counts what it writes."""
+
+    def __init__(self, kube: client_kube.KubeClient) -> None:
+        vars(self).update(vars(kube))
+        self.writes = 0
+
+    def _send(self, method: str, *rest: Any, **more: Any) -> Any:
+        self.writes += method != "GET"
+        return super()._send(method, *rest, **more)
+
+
+def test_a_name_that_somebody_else_has_is_left_alone(project: Project, hand: PodHand) -> None:
+    plan = hand.plan(workers=1)
+    service = attempts.service(plan)
+    foreign = {**service, "metadata": {"name": service["metadata"]["name"]}}
+    path = f"/api/v1/namespaces/{project.name}/services"
+    before = project.kube.create(path, foreign)
+    with pytest.raises(errors.Conflict, match="NameTaken"):
+        hand.executor.ensure(plan)
+    place = f"{path}/{service['metadata']['name']}"
+    assert project.kube.get(place)["metadata"]["uid"] == before["metadata"]["uid"]
+    project.kube.delete(place)
+    hand.executor.ensure(plan)
+    hand.run(hand.site.uid)
+
+
+def test_everything_goes_with_the_trial(project: Project, hand: PodHand) -> None:
+    hand.executor.ensure(hand.plan())
+    hand.run(hand.site.uid)
+    uid = hand.site.uid
+    assert len(written(project, uid)) == 2
+    path = f"/apis/quintile.dev/v1alpha1/namespaces/{project.name}/trials"
+    project.kube.delete(f"{path}/{executor_contract.NAME}")
+    hand.until(lambda: not written(project, uid) and uid not in hand.executor.trials())
+
+
+def test_a_pod_that_is_deleted_by_hand_is_made_again(project: Project, hand: PodHand) -> None:
+    hand.executor.ensure(hand.plan(workers=1))
+    hand.run(hand.site.uid)
+    name = hand.plan().replicas[0].name
+    first = hand.pod(hand.site.uid, name)["metadata"]
+    project.kube.delete(f"/api/v1/namespaces/{project.name}/pods/{first['name']}")
+
+    def is_another() -> bool:
+        seen = hand.executor.observe(hand.site.uid)
+        assert [entry.state for entry in seen] in (["running"], ["pending"])
+        return hand.pod(hand.site.uid, name)["metadata"]["uid"] != first["uid"]
+
+    hand.until(is_another)
+    hand.run(hand.site.uid)
