@@ -45,6 +45,8 @@ MUTABLE: Final[Mapping[str, tuple[str, ...]]] = {
     "Trial": ("template.suspend",),
 }
 """Paths below ``spec`` that may change; of labels only the end may grow."""
+RESIZABLE: Final[Mapping[str, str]] = {"Experiment": "run", "Trial": "template.run"}
+"""Where the run block lies below ``spec``; the size of an elastic run may change, too."""
 
 
 def parse(document: meta.Document) -> Resource:
@@ -148,6 +150,9 @@ def _model_of(kind: object) -> type[Resource]:
 
 def _check_immutable(key: meta.Key, before: Any, after: Any) -> None:
     mutable = MUTABLE[key.kind]
+    place = RESIZABLE.get(key.kind)
+    if place is not None and _check_size(before, after, f"spec.{place}.workers.replicas"):
+        mutable = (*mutable, f"{place}.workers.replicas")
     changed = _first_difference(_frozen(before, mutable), _frozen(after, mutable), "spec")
     if changed:
         free = ", ".join(f"spec.{path}" for path in mutable)
@@ -164,6 +169,30 @@ def _check_immutable(key: meta.Key, before: Any, after: Any) -> None:
                 hint=f"Begin with {', '.join(known[:5])}{', …' if len(known) > 5 else ''}.",
                 field="spec.labels",
             )
+
+
+def _check_size(before: Any, after: Any, field: str) -> bool:
+    """Return whether a run is elastic, so that its number of workers may change.
+
+    Raises:
+        InvalidSpec: It changes to one that is out of bounds.
+    """
+    old, new = (_workers(spec, field) for spec in (before, after))
+    if not old.elastic:
+        return False
+    if old.least <= new.replicas <= old.most:
+        return True
+    raise errors.InvalidSpec(
+        f"{field} is to be {new.replicas}; this run can have {old.least} to {old.most} workers.",
+        hint="Choose a number between min and max; both are fixed once the run is created.",
+        field=field,
+    )
+
+
+def _workers(spec: Any, field: str) -> experiment.Workers:
+    for name in field.split(".")[1:-1]:
+        spec = spec[name]
+    return experiment.Workers.model_validate(spec)
 
 
 def _frozen(spec: Any, mutable: tuple[str, ...]) -> Any:

@@ -39,13 +39,17 @@ class Column:
 
 @dataclass(frozen=True)
 class Kind:
-    """What a CRD says beyond its schema; resources of ``scope`` Cluster belong to no namespace."""
+    """What a CRD says beyond its schema; resources of ``scope`` Cluster belong to no namespace.
+
+    ``scale``: where the wanted and the current number lie, for ``kubectl scale``.
+    """
 
     model: type[meta.Wire]
     plural: str
     short: str
     columns: tuple[Column, ...] = field(default=())
     scope: Literal["Namespaced", "Cluster"] = "Namespaced"
+    scale: tuple[str, str] | None = None
 
 
 PHASE = Column("Phase", "string", ".status.phase")
@@ -62,9 +66,11 @@ KINDS: Final = (
             Column("Progress", "integer", ".status.progress.percent"),
             Column("Workers", "integer", ".spec.run.workers.replicas"),
             Column("Restarts", "integer", ".status.restarts"),
+            Column("Members", "integer", ".status.workers", priority=1),
             REASON,
             AGE,
         ),
+        scale=(".spec.run.workers.replicas", ".status.workers"),
     ),
     Kind(
         experiment.Trial,
@@ -76,6 +82,7 @@ KINDS: Final = (
             Column("Attempt", "integer", ".status.attempt"),
             Column("Generation", "integer", ".status.generation"),
             Column("Restarts", "integer", ".status.restarts"),
+            Column("Members", "integer", ".status.workers", priority=1),
             REASON,
             AGE,
         ),
@@ -148,13 +155,21 @@ def document(kind: Kind) -> meta.Document:
                     "name": meta.API_VERSION.partition("/")[2],
                     "served": True,
                     "storage": True,
-                    "subresources": {"status": {}} if "status" in kind.model.model_fields else {},
+                    "subresources": _subresources(kind),
                     "additionalPrinterColumns": [_column(column) for column in kind.columns],
                     "schema": {"openAPIV3Schema": _root(kind.model)},
                 }
             ],
         },
     }
+
+
+def _subresources(kind: Kind) -> Schema:
+    found: Schema = {"status": {}} if "status" in kind.model.model_fields else {}
+    if kind.scale is not None:
+        wanted, current = kind.scale
+        found["scale"] = {"specReplicasPath": wanted, "statusReplicasPath": current}
+    return found
 
 
 def _column(column: Column) -> Schema:

@@ -31,10 +31,18 @@ class Rule:
 
 
 MUTABLE: dict[type[meta.Wire], frozenset[str]] = {
-    experiment.ExperimentSpec: frozenset({"suspend"}),
+    experiment.ExperimentSpec: frozenset({"suspend", "run"}),
+    experiment.RunSpec: frozenset({"workers"}),
+    experiment.Workers: frozenset({"replicas"}),
     experiment.TrialSpec: frozenset({"template"}),
     labeling_job.LabelingJobSpec: frozenset({"suspend", "labels", "budget"}),
 }
+
+PLACES: dict[type[meta.Wire], str] = {
+    experiment.RunSpec: "spec.run",
+    experiment.Workers: "spec.run.workers",
+}
+"""Where a model with immutable fields lies when it is not a spec."""
 
 _PHASE = "oldSelf.status.phase"
 _ENDED = ", ".join(f"'{phase}'" for phase in sorted(experiment.TERMINAL))
@@ -71,7 +79,30 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             ".env",
         ),
     ),
+    experiment.ExperimentSpec: (
+        Rule(
+            "has(oldSelf.run) == has(self.run)",
+            "spec.run cannot change; create a new resource",
+        ),
+        Rule(
+            "!has(self.run) || !has(self.run.workers) || "
+            "!(has(self.run.workers.min) || has(self.run.workers.max)) || "
+            "has(self.estimator.builtin) || has(self.estimator.functions)",
+            "elastic runs (workers.min, workers.max) are for built-in models and functions",
+        ),
+    ),
     experiment.RunSpec: (
+        Rule(
+            "has(oldSelf.workers) == has(self.workers)",
+            "spec.run.workers cannot change; create a new resource",
+        ),
+        Rule(
+            "!(has(self.workers.min) || has(self.workers.max)) || "
+            "(self.mode in ['auto', 'ddp'] && self.ps.replicas == 0) || "
+            "(self.mode == 'horovod' && self.horovod.controller == 'gloo')",
+            "elastic runs (workers.min, workers.max) are for modes ddp and horovod (gloo)",
+            ".workers",
+        ),
         Rule("self.mode != 'ps' || self.ps.replicas >= 1", "mode ps needs ps.replicas >= 1"),
         Rule(
             "self.mode in ['ps', 'auto'] || self.ps.replicas == 0",
@@ -105,6 +136,14 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
     experiment.Workers: (
         Rule("!has(self.min) || self.min <= self.replicas", "min is above replicas", ".min"),
         Rule("!has(self.max) || self.max >= self.replicas", "max is below replicas", ".max"),
+        Rule(
+            "self.replicas == oldSelf.replicas || "
+            "((has(self.min) || has(self.max)) && "
+            "self.replicas >= (has(self.min) ? self.min : oldSelf.replicas) && "
+            "self.replicas <= (has(self.max) ? self.max : oldSelf.replicas))",
+            "replicas can change between min and max, of an elastic run alone",
+            ".replicas",
+        ),
     ),
     experiment.FailureRule: (
         Rule(
@@ -160,7 +199,7 @@ def of(model: type[meta.Wire]) -> list[Rule]:
             Rule(
                 f"has(self.{alias}) == has(oldSelf.{alias}) && "
                 f"(!has(self.{alias}) || self.{alias} == oldSelf.{alias})",
-                f"spec.{alias} cannot change; create a new resource",
+                f"{PLACES.get(model, 'spec')}.{alias} cannot change; create a new resource",
             )
             for alias in aliases
         ]

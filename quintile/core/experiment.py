@@ -22,11 +22,16 @@ from quintile.core.meta import (
     Text,
     Wire,
 )
+from quintile.core.run_spec import Comm as Comm
+from quintile.core.run_spec import Consistency as Consistency
+from quintile.core.run_spec import HorovodSpec as HorovodSpec
+from quintile.core.run_spec import Mode as Mode
+from quintile.core.run_spec import ParameterServers as ParameterServers
+from quintile.core.run_spec import Resources as Resources
+from quintile.core.run_spec import RunSpec as RunSpec
+from quintile.core.run_spec import Workers as Workers
 
 Sha256 = Annotated[str, StringConstraints(pattern=patterns.SHA256)]
-Mode = Literal["auto", "single", "ddp", "horovod", "mpi", "ps"]
-Comm = Literal["auto", "gloo", "shm"]
-Consistency = Literal["sync", "ssp", "async"]
 TrialPhase = Literal[
     "Pending", "Running", "Restarting", "Suspended", "Succeeded", "Failed", "Stopped"
 ]
@@ -131,99 +136,6 @@ class EstimatorSpec(Wire):
         return self
 
 
-class Workers(Wire):
-    """How many worker processes; ``min``/``max`` only for elastic runs."""
-
-    replicas: Annotated[int, Field(ge=1, le=1024)] = 1
-    min: Annotated[int, Field(ge=1, le=1024)] | None = None
-    max: Annotated[int, Field(ge=1, le=1024)] | None = None
-
-
-class ParameterServers(Wire):
-    """How many parameter servers (mode ``ps``), and how they order the pushes of the workers.
-
-    ``sync``: one update per step, from the sum over all workers. ``ssp``: every push is an update
-    of its own, and no worker is more than ``staleness`` pushes ahead of the slowest one (4 when it
-    is left out). ``async``: the same without a bound.
-    """
-
-    replicas: Annotated[int, Field(ge=0, le=256)] = 0
-    consistency: Consistency = "sync"
-    staleness: Annotated[int, Field(ge=0, le=1000)] | None = None
-
-    @model_validator(mode="after")
-    def _staleness_is_for_ssp(self) -> Self:
-        if self.staleness is not None and self.consistency != "ssp":
-            raise ValueError(
-                f"ps.staleness is {self.staleness} but ps.consistency is {self.consistency}, "
-                "not ssp"
-            )
-        if self.replicas == 0 and self.consistency != "sync":
-            raise ValueError(
-                f"ps.consistency is {self.consistency} but ps.replicas is 0; set it to 1 or more"
-            )
-        return self
-
-
-class HorovodSpec(Wire):
-    """How Horovod's ranks find each other and exchange (mode ``horovod``).
-
-    ``gloo``: over TCP, with nothing else installed. ``mpi``: under Open MPI, which the image needs.
-    """
-
-    controller: Literal["gloo", "mpi"] = "gloo"
-
-
-class Resources(Wire):
-    """What one worker may use: quantities as in Kubernetes (``500m``, ``2Gi``)."""
-
-    cpu: Short | None = None
-    memory: Short | None = None
-    gpu: Annotated[int, Field(ge=0, le=16)] = 0
-
-
-class RunSpec(Wire):
-    """How the run is spread over processes.
-
-    ``comm``: how gradients of built-in models and functions travel in mode ``ddp``: ``gloo`` is
-    TCP, ``shm`` is memory that all ranks share on one host, ``auto`` is shm wherever that works.
-    """
-
-    mode: Mode = "auto"
-    comm: Comm = "auto"
-    workers: Workers = Workers()
-    ps: ParameterServers = ParameterServers()
-    horovod: HorovodSpec = HorovodSpec()
-    use_gpu: bool = False
-    resources: Resources = Resources()
-    run_eval: bool = True
-    deterministic: bool = False
-
-    @model_validator(mode="after")
-    def _shape(self) -> Self:
-        if self.mode == "ps" and self.ps.replicas == 0:
-            raise ValueError("mode ps needs ps.replicas >= 1, got 0")
-        if self.mode not in ("ps", "auto") and self.ps.replicas > 0:
-            raise ValueError(f"ps.replicas is {self.ps.replicas} but mode is {self.mode}, not ps")
-        if self.mode != "horovod" and self.horovod.controller != "gloo":
-            raise ValueError(
-                f"horovod.controller is {self.horovod.controller} but mode is {self.mode}, "
-                "not horovod"
-            )
-        if self.comm != "auto" and self.mode not in ("auto", "ddp"):
-            raise ValueError(f"comm is {self.comm} but mode is {self.mode}, not ddp")
-        if self.mode == "single" and self.workers.replicas != 1:
-            raise ValueError(
-                f"mode single runs one worker, got workers.replicas {self.workers.replicas}"
-            )
-        low, high = self.workers.min, self.workers.max
-        if low is not None and low > self.workers.replicas:
-            raise ValueError(f"workers.min {low} is above replicas {self.workers.replicas}")
-        if high is not None and high < self.workers.replicas:
-            raise ValueError(f"workers.max {high} is below replicas {self.workers.replicas}")
-        return self
-
-
 class CheckpointSpec(Wire):
     """When state is saved and where a restart begins."""
 
@@ -273,7 +185,7 @@ class FailureSpec(Wire):
 
 
 class ExperimentSpec(Wire):
-    """What the user asked for; immutable but for ``suspend``.
+    """What the user asked for; immutable but for ``suspend`` and the size of an elastic run.
 
     ``queue`` and ``runtime`` name what administrators made (kinds Queue and ClusterRuntime; left
     out: the ones of the installation), ``priority`` is a word of that queue.
@@ -334,7 +246,10 @@ class CheckpointRef(Wire):
 
 
 class ExperimentStatus(Wire):
-    """What the reconciler observed; ``phase`` is derived from the conditions, for people."""
+    """What the reconciler observed; ``phase`` is derived from the conditions, for people.
+
+    ``workers`` is how many take part now: the members of the newest generation that ran.
+    """
 
     observed_generation: int = 0
     phase: TrialPhase = "Pending"
@@ -343,6 +258,7 @@ class ExperimentStatus(Wire):
     conditions: list[Condition] = Field(default_factory=list, max_length=16)
     trials: list[Short] = Field(default_factory=list, max_length=1000)
     mode: Mode | None = None
+    workers: int = 0
     progress: Progress = Progress()
     restarts: int = 0
     start_time: str = ""
@@ -360,12 +276,17 @@ class Experiment(Wire):
 
 
 class TrialSpec(Wire):
-    """One set of hyperparameters of an Experiment, complete, so that a plan needs nothing else."""
+    """One set of hyperparameters of an Experiment, complete, so that a plan needs nothing else.
+
+    ``batchWorkers`` is the number of workers that an elastic run began with. It fixes the global
+    batch, however many workers share it later.
+    """
 
     experiment: Name
     experiment_uid: Short
     number: Annotated[int, Field(ge=0)] = 0
     hparams: list[Parameter] = Field(default_factory=list, max_length=100)
+    batch_workers: Annotated[int, Field(ge=1, le=1024)] | None = None
     template: ExperimentSpec
 
 
@@ -380,6 +301,7 @@ class TrialStatus(Wire):
     attempt: int = 0
     generation: int = 0
     mode: Mode | None = None
+    workers: int = 0
     restarts: int = 0
     in_place_restarts: int = 0
     progress: Progress = Progress()

@@ -48,6 +48,8 @@ class TrialFacts:
 
     ``state`` is the state of the newest generation; ``forming`` when no agent spoke yet.
     ``commands`` are REST commands that the reconciler obeys: ``stop``, ``resume``.
+    ``workers`` is how many the newest generation has (0 while it forms), ``why`` why it is not the
+    one before.
     """
 
     uid: str
@@ -62,6 +64,8 @@ class TrialFacts:
     checkpoint: CheckpointFact | None = None
     failure: RankFact | None = None
     stop_requested: bool = False
+    workers: int = 0
+    why: str = ""
     started_s: float = 0.0
     updated_s: float = 0.0
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from quintile.core import experiment, topology
 
@@ -37,13 +38,25 @@ def program(trial: experiment.Trial) -> str:
         "estimator": template.estimator.document(),
         "dataset": template.dataset.document() if template.dataset is not None else None,
         "hparams": [parameter.document() for parameter in trial.spec.hparams],
-        "run": template.run.document(),
+        "run": _run(trial),
         "checkpoint": template.checkpoint.document(),
         "telemetry": template.telemetry.document(),
         "failureRules": [rule.document() for rule in template.failure.rules] or None,
     }
     present = {name: value for name, value in parts.items() if value is not None}
     return json.dumps(present, sort_keys=True, separators=(",", ":"))
+
+
+def _run(trial: experiment.Trial) -> dict[str, Any]:
+    """Return the run block that the ranks are told: the number of workers as submitted.
+
+    So all agents of an elastic attempt have the same program, and the global batch stays.
+    """
+    run = trial.spec.template.run
+    if trial.spec.batch_workers is not None:
+        workers = run.workers.model_copy(update={"replicas": trial.spec.batch_workers})
+        run = run.model_copy(update={"workers": workers})
+    return run.document()
 
 
 def environment(
@@ -55,7 +68,9 @@ def environment(
     for the ranks and must not reach the agent.
     """
     template = trial.spec.template
+    workers = template.run.workers
     return {
+        **({"QUINTILE_LEAST": str(workers.least)} if workers.elastic else {}),
         "QUINTILE_API_URL": site.api_url,
         "QUINTILE_TRIAL_UID": trial.metadata.uid,
         "QUINTILE_ATTEMPT": str(attempt),

@@ -34,6 +34,7 @@ def plan_trial(
     Raises:
         InvalidSpec: An option is not in this release, or a quantity cannot be read.
     """
+    topology.check_elastic(trial.spec.template)
     shape = topology.resolve(trial.spec.template.run)
     site = launch.Site(api_url=api_url, python=python)
     shared = launch.environment(trial, shape, attempt=attempt, site=site)
@@ -63,6 +64,7 @@ def plan_trial(
         replicas=tuple(replicas),
         token=token,
         grace_s=trial.spec.template.checkpoint.grace_seconds,
+        elastic=trial.spec.template.run.workers.elastic,
     )
 
 
@@ -72,6 +74,7 @@ def check(spec: experiment.ExperimentSpec) -> None:
     Raises:
         InvalidSpec: As ``plan_trial``.
     """
+    topology.check_elastic(spec)
     topology.resolve(spec.run)
     _limits(spec.run)
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from quintile.core import (
     conditions,
     decision,
+    elastic,
     errors,
     experiment,
     facts,
@@ -178,6 +179,7 @@ def _suspend(view: _View, draft: trial_status.Draft) -> TrialDecision:
         # Written before any replica is touched: from here on this attempt is never continued.
         draft = draft.mark("Suspended", "False", reason="Suspending", message="saving state")
         return _drain(view, draft)
+    draft = draft.put(workers=0)
     draft = draft.mark("Suspended", "True", reason="Requested", message="suspended by request")
     if not view.suspension("Requested"):
         draft = draft.note("Normal", "Suspended", "suspended by request")
@@ -262,8 +264,7 @@ def _keep(view: _View, draft: trial_status.Draft) -> TrialDecision:
 def _ensure(view: _View) -> tuple[decision.Action, ...]:
     if _wait_s(view) is not None:
         return ()
-    expected = sum(role.replicas for role in topology.resolve(view.template.run).roles)
-    if len(view.of_attempt(view.before.attempt)) >= expected:
+    if elastic.is_whole(view.template, view.of_attempt(view.before.attempt)):
         return ()
     return (decision.EnsureAttempt(attempt=view.before.attempt),)
 
@@ -283,6 +284,8 @@ def _wake_s(view: _View) -> float | None:
     waits = [_wait_s(view), _deadline_left_s(view)]
     if any(entry.state == "exited" for entry in view.replicas):
         waits.append(verdict.MEMBER_WAIT_S)
+    if elastic.repairs(view.template, view.of_attempt(view.before.attempt)):
+        waits.append(elastic.REPAIR_POLL_S)
     known = [wait for wait in waits if wait is not None]
     return min(known) if known else None
 
@@ -294,6 +297,7 @@ def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:
     going = trial_status.progressing(view.before.conditions, known)
     if going is not None:
         draft = draft.mark("Progressing", going[0], reason=going[1], message=going[2])
+    draft = elastic.size(draft, view.before, known, view.template.run.workers)
     if known.state in ("running", "succeeded"):
         message = f"attempt {known.attempt}, generation {known.generation}"
         draft = draft.mark("Running", "True", reason="RanksStarted", message=message)
@@ -302,6 +306,9 @@ def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:
         if message != trial_status.running_generation(view.before.conditions):
             draft = draft.note("Normal", "Running", message)
         return draft
+    if elastic.is_resizing(known):
+        draft = draft.mark("Restarting", "True", reason="Resizing", message=known.why)
+        return draft.mark("Running", "False", reason="Resizing")
     if known.generation > 1 or known.state == "draining":
         message = describe(verdict.rank_failure(known.failure)) if known.failure else ""
         draft = draft.mark("Restarting", "True", reason="InPlace", message=message)

@@ -21,7 +21,16 @@ from quintile.core import (
 )
 
 ExperimentDecision = decision.Decision[experiment.ExperimentStatus]
-COPIED = ("Running", "Restarting", "Suspended", "Checkpointed", "Succeeded", "Failed", "Stopped")
+COPIED = (
+    "Running",
+    "Restarting",
+    "Resized",
+    "Suspended",
+    "Checkpointed",
+    "Succeeded",
+    "Failed",
+    "Stopped",
+)
 NAME_TAKEN_RETRY_S = 30.0
 
 
@@ -77,6 +86,7 @@ def _with_trials(
         known = experiment.Trial.model_validate(document) if document is not None else None
         if known is not None:
             observed.append(known)
+            wanted = _as_submitted(wanted, known)
         if known is None or (
             known.spec != wanted.spec and not trial_status.is_terminal(known.status)
         ):
@@ -90,11 +100,18 @@ def _with_trials(
         changes += [entry for entry in status.conditions if entry.type in COPIED]
         fields |= {
             "mode": status.mode,
+            "workers": status.workers,
             "progress": status.progress,
             "restarts": status.restarts,
             "start_time": status.start_time,
         }
     return _decide(parent, changes, now_s=now_s, fields=fields, actions=tuple(actions))
+
+
+def _as_submitted(wanted: experiment.Trial, known: experiment.Trial) -> experiment.Trial:
+    """Return the wanted trial with the global batch that it began with, whatever its size now."""
+    fixed = {"batch_workers": known.spec.batch_workers}
+    return wanted.model_copy(update={"spec": wanted.spec.model_copy(update=fixed)})
 
 
 def _decide(

@@ -24,7 +24,7 @@ def owner(parent: experiment.Experiment) -> meta.OwnerReference:
 def _trial(
     parent: experiment.Experiment, *, number: int, hparams: list[experiment.Parameter]
 ) -> experiment.Trial:
-    uid = parent.metadata.uid
+    uid, workers = parent.metadata.uid, parent.spec.run.workers
     return experiment.Trial(
         metadata=meta.ObjectMeta(
             name=names.trial(parent.metadata.name, uid=uid, number=number),
@@ -37,6 +37,7 @@ def _trial(
             experiment_uid=uid,
             number=number,
             hparams=hparams,
+            batch_workers=workers.replicas if workers.elastic else None,
             template=parent.spec,
         ),
     )

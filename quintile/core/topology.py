@@ -6,11 +6,14 @@ Called by ``core.plan`` and, to refuse early, by the API and ``core.reconcile``.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NoReturn
 
 from quintile.core import errors, experiment
 
 BY_GPU = ("ddp", "horovod", "mpi")
 """Modes that start a rank for every GPU of a worker."""
+ELASTIC = ("ddp", "horovod")
+"""Modes whose number of workers may change while they run."""
 
 
 @dataclass(frozen=True)
@@ -36,19 +39,26 @@ class Topology:
 
 
 def resolve(run: experiment.RunSpec) -> Topology:
-    """Return mode and roles of a run; ``auto`` is single for one worker, ddp for more.
+    """Return mode and roles of a run.
+
+    ``auto`` is single for one worker, ddp for more and for an elastic run.
 
     Raises:
-        InvalidSpec: An option of the mode is not in this release.
+        InvalidSpec: An elastic run is asked for in a mode that has none.
     """
     mode = _mode(run)
     workers = run.workers
-    elastic = [name for name in ("min", "max") if getattr(workers, name) is not None]
-    if elastic:
-        raise errors.InvalidSpec(
-            f"run.workers.{elastic[0]} asks for an elastic run, which is not in this release.",
-            hint="Remove min and max; a fixed number of workers restarts in place after a loss.",
-            field=f"spec.run.workers.{elastic[0]}",
+    if workers.elastic and mode not in ELASTIC:
+        _refuse(
+            workers,
+            f"mode is {mode}" if run.mode == mode else f"mode auto means {mode} here",
+            hint=f"Elastic runs are for modes {' and '.join(ELASTIC)}.",
+        )
+    if workers.elastic and mode == "horovod" and run.horovod.controller == "mpi":
+        _refuse(
+            workers,
+            "horovod.controller is mpi",
+            hint="Use horovod.controller gloo: mpirun cannot take workers in.",
         )
     procs = max(1, run.resources.gpu) if run.use_gpu and mode in BY_GPU else 1
     roles = [Role("worker", workers.replicas, procs)]
@@ -57,9 +67,40 @@ def resolve(run: experiment.RunSpec) -> Topology:
     return Topology(mode=mode, roles=tuple(roles))
 
 
+def check_elastic(spec: experiment.ExperimentSpec) -> None:
+    """Refuse an elastic run of a program that cannot go on at another size.
+
+    Raises:
+        InvalidSpec: It is neither a built-in model nor functions.
+    """
+    if not spec.run.workers.elastic:
+        return
+    if spec.estimator.script is not None:
+        _refuse(
+            spec.run.workers,
+            "a script keeps its state by itself",
+            hint="Use functions or a built-in model, whose checkpoints fit any number of workers.",
+        )
+    if spec.estimator.labeling_round is not None:
+        _refuse(
+            spec.run.workers, "a labeling round runs one worker", hint="Remove min and max from it."
+        )
+
+
+def _refuse(workers: experiment.Workers, why: str, *, hint: str) -> NoReturn:
+    name = "min" if workers.min is not None else "max"
+    raise errors.InvalidSpec(
+        f"run.workers.{name} asks for an elastic run, but {why}.",
+        hint=f"{hint} Without min and max the number of workers is fixed, and a loss is made good "
+        "by a restart.",
+        field=f"spec.run.workers.{name}",
+    )
+
+
 def _mode(run: experiment.RunSpec) -> experiment.Mode:
     mode = run.mode
     if mode == "auto" and run.ps.replicas == 0:
-        many = run.workers.replicas > 1 or (run.use_gpu and run.resources.gpu > 1)
+        workers = run.workers
+        many = workers.replicas > 1 or workers.elastic or (run.use_gpu and run.resources.gpu > 1)
         return "ddp" if many else "single"
     return "ps" if mode == "auto" else mode

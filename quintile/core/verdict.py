@@ -27,6 +27,7 @@ EXIT_REASONS = {
     76: "Fenced",
     77: "ApiUnreachable",
 }
+FINAL_EXITS = (0, 1, 76)
 PERMANENT = frozenset({"InvalidSpec", "NotFound", "Diverged"})
 RULED: dict[str, Outcome] = {
     "Fail": "failed",
@@ -74,6 +75,7 @@ def judge(
         return _success(replicas, known, grace_s=template.checkpoint.grace_seconds, now_s=now_s)
     if state == "failed":
         return Verdict(*_coordinator_failure(template, known))
+    replicas = missed(template, replicas)
     for entry in replicas:
         if entry.state == "lost":
             message = entry.message or f"the agent of {entry.name} is gone without an exit record"
@@ -87,6 +89,31 @@ def judge(
         return Verdict("preempted", cause)
     waited = not spoke or now_s >= known.updated_s + MEMBER_WAIT_S
     return _missing_member(known, replicas) if waited and state in FORMING else Verdict("none")
+
+
+def repairable(replica: runplan.ObservedReplica) -> bool:
+    """Return whether a replica of an elastic run has ended and may be started again.
+
+    Not when the user's code failed (1) or a newer attempt fenced it (76): all end like that.
+    """
+    lost = replica.state == "lost"
+    return lost or (replica.state == "exited" and replica.exit_code not in FINAL_EXITS)
+
+
+def missed(
+    template: experiment.ExperimentSpec, replicas: Sequence[runplan.ObservedReplica]
+) -> tuple[runplan.ObservedReplica, ...]:
+    """Return the replicas whose end matters: of an elastic run those that it needs.
+
+    While enough of them live, who is lost is started again, and who left after a resize is no
+    member any more.
+    """
+    workers = template.run.workers
+    if not workers.elastic:
+        return tuple(replicas)
+    members = [entry for entry in replicas if entry.index < workers.replicas]
+    kept = [entry for entry in members if not repairable(entry)]
+    return tuple(kept if len(live(kept)) >= workers.least else members)
 
 
 def rank_failure(rank: facts.RankFact) -> experiment.LastFailure:

@@ -100,10 +100,10 @@ ROWS: dict[str, tuple[str, str, Any, int, str, str]] = {
     "elastic run": (
         "POST",
         E,
-        spec(run={"workers": {"replicas": 2, "min": 1}}),
+        spec(run={"mode": "mpi", "workers": {"replicas": 2, "min": 1}}),
         422,
         "spec.run.workers.min",
-        "elastic run, which is not in this release",
+        "elastic run, but mode is mpi",
     ),
     "bundle digest too short": (
         "POST",

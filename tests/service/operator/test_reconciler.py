@@ -240,10 +240,10 @@ def test_a_trial_name_that_is_taken_is_said_and_tried_again(world: Any) -> None:
 
 
 def test_a_spec_that_this_release_cannot_run_fails_with_a_reason(world: Any) -> None:
-    world.experiment(run={"workers": {"replicas": 20, "min": 5}})
+    world.experiment(run={"mode": "mpi", "workers": {"replicas": 20, "min": 5}})
     world.settle()
     assert (world.phase(PARENT), world.trials()) == ("Failed", [])
-    assert "elastic run, which is not in this release" in world.status(PARENT)["message"]
+    assert "elastic run, but mode is mpi" in world.status(PARENT)["message"]
 
 
 def test_an_event_sink_that_is_away_stops_nothing(

@@ -27,9 +27,13 @@ def trial(**of: Any) -> experiment.Trial:
     return made.model_copy(update={"metadata": made.metadata.model_copy(update={"uid": "t1"})})
 
 
-def planned(attempt: int = 2, **of: Any) -> runplan.RunPlan:
+def planned(attempt: int = 2, began_with: int | None = None, **of: Any) -> runplan.RunPlan:
+    made = trial(**of)
+    if began_with is not None:
+        fixed = made.spec.model_copy(update={"batch_workers": began_with})
+        made = made.model_copy(update={"spec": fixed})
     return plan.plan_trial(
-        trial(**of),
+        made,
         attempt=attempt,
         api_url="http://localhost:8420",
         python="/usr/bin/python3",
@@ -80,8 +84,20 @@ def test_parameter_servers_are_a_role_beside_the_workers() -> None:
 @pytest.mark.parametrize(
     ("run", "field"),
     [
-        ({"workers": {"replicas": 2, "min": 1}}, "spec.run.workers.min"),
-        ({"workers": {"replicas": 2, "max": 4}}, "spec.run.workers.max"),
+        (
+            {"mode": "ps", "ps": {"replicas": 1}, "workers": {"replicas": 2, "min": 1}},
+            "spec.run.workers.min",
+        ),
+        ({"mode": "mpi", "workers": {"replicas": 2, "max": 4}}, "spec.run.workers.max"),
+        ({"mode": "single", "workers": {"max": 4}}, "spec.run.workers.max"),
+        (
+            {
+                "mode": "horovod",
+                "horovod": {"controller": "mpi"},
+                "workers": {"replicas": 2, "max": 4},
+            },
+            "spec.run.workers.max",
+        ),
         ({"resources": {"cpu": "much"}}, "spec.run.resources.cpu"),
         ({"resources": {"memory": "2gi"}}, "spec.run.resources.memory"),
     ],
@@ -95,6 +111,37 @@ def test_what_this_release_cannot_run_is_refused_with_its_field_and_a_way_out(
     assert caught.value.hint
     with pytest.raises(errors.InvalidSpec):
         planned(run=run)
+
+
+def test_an_elastic_script_is_refused_with_a_way_out() -> None:
+    script = {"script": {"bundle": "a" * 64, "entry": "train.py"}}
+    run = {"workers": {"replicas": 2, "min": 1}}
+    with pytest.raises(errors.InvalidSpec, match="a script keeps its state by itself") as caught:
+        plan.check(spec(estimator=script, run=run))
+    assert caught.value.field == "spec.run.workers.min"
+    assert "functions" in caught.value.hint
+    with pytest.raises(errors.InvalidSpec):
+        planned(estimator=script, run=run)
+
+
+def test_an_elastic_run_is_ddp_and_tells_its_agents_how_few_may_be_left() -> None:
+    made = planned(run={"workers": {"replicas": 1, "max": 4}})
+    assert (made.mode, made.elastic) == ("ddp", True)
+    assert dict(made.replicas[0].env)["QUINTILE_LEAST"] == "1"
+    fixed = planned(run={"workers": {"replicas": 2}})
+    assert not fixed.elastic
+    assert "QUINTILE_LEAST" not in dict(fixed.replicas[0].env)
+
+
+def test_the_size_of_an_elastic_run_changes_no_program() -> None:
+    programs = set()
+    for replicas in (2, 4, 3):
+        run = {"workers": {"replicas": replicas, "min": 1, "max": 4}}
+        made = planned(run=run, began_with=2)
+        assert len(made.replicas) == replicas
+        programs |= {dict(replica.env)["QUINTILE_PROGRAM"] for replica in made.replicas}
+    [program] = programs
+    assert json.loads(program)["run"]["workers"]["replicas"] == 2
 
 
 def test_a_replica_gets_what_its_agent_needs_and_no_token() -> None:

@@ -282,9 +282,9 @@ def test_the_deadline_counts_from_the_start_or_from_the_resume() -> None:
 
 
 def test_a_spec_that_cannot_run_fails_with_its_field() -> None:
-    made = decide(trial(run={"workers": {"replicas": 2, "min": 1}}))
+    made = decide(trial(run={"workers": {"replicas": 2, "min": 1}, "mode": "mpi"}))
     assert (made.status.phase, made.status.reason) == ("Failed", "InvalidSpec")
-    assert "not in this release" in made.status.message
+    assert "but mode is mpi" in made.status.message
     made = decide(trial(run={"resources": {"cpu": "much"}}))
     assert "'much' is not a cpu quantity" in made.status.message
 

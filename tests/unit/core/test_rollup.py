@@ -105,9 +105,9 @@ def test_progress_alone_is_not_urgent() -> None:
 
 
 def test_a_spec_that_cannot_run_is_refused_for_good() -> None:
-    made = decide(parent(run={"workers": {"replicas": 2, "min": 1}}), {})
+    made = decide(parent(run={"workers": {"replicas": 2, "min": 1}, "mode": "mpi"}), {})
     assert (made.status.phase, made.status.reason, made.actions) == ("Failed", "InvalidSpec", ())
-    assert "not in this release" in made.status.message
+    assert "but mode is mpi" in made.status.message
 
 
 @pytest.mark.parametrize(
