@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
@@ -29,6 +30,28 @@ def image() -> str:
     if not name:
         pytest.skip("set QUINTILE_TEST_IMAGE to an image of trainer-image/Dockerfile")
     return name
+
+
+def own_address(kube: client_kube.KubeClient) -> str:
+    """Return an address of this machine that pods reach; skips the test when none is known.
+
+    ``QUINTILE_TEST_HOST`` names it; otherwise a node of the cluster must be this machine.
+    """
+    given = os.environ.get("QUINTILE_TEST_HOST", "")
+    found = [given] if given else _node_addresses(kube)
+    for address in found:
+        with contextlib.suppress(OSError), socket.create_server((address, 0)):
+            return address
+    pytest.skip("set QUINTILE_TEST_HOST to an address of this machine that pods reach")
+
+
+def _node_addresses(kube: client_kube.KubeClient) -> list[str]:
+    return [
+        address["address"]
+        for node in kube.get("/api/v1/nodes")["items"]
+        for address in node["status"].get("addresses", ())
+        if address["type"] == "InternalIP"
+    ]
 
 
 def prepare(kube: client_kube.KubeClient, namespace: str) -> None:

@@ -21,10 +21,15 @@ def truth(items: int) -> dict[str, str]:
 
 
 async def import_digits(
-    client: clients.AsyncClient, *, items: int, labelled: bool, dataset: str = DATASET
+    client: clients.AsyncClient,
+    *,
+    items: int,
+    labelled: bool,
+    dataset: str = DATASET,
+    project: str = PROJECT,
 ) -> datasets.ImportView:
     """Make the first version of a dataset from the first ``items`` digits."""
-    await importing.ensure_dataset(client, PROJECT, dataset)
+    await importing.ensure_dataset(client, project, dataset)
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w") as file:
         for place, (data, digit) in enumerate(digits.pngs()[:items]):
@@ -35,7 +40,7 @@ async def import_digits(
         labels_from="folders" if labelled else "none",
         classes=digits.CLASSES,
     )
-    return await importing.run(client, PROJECT, dataset, plan)
+    return await importing.run(client, project, dataset, plan)
 
 
 def _name(place: int) -> str:

@@ -1,0 +1,188 @@
+"""A platform whose API and reconciler run here and whose trials run in pods of a real cluster."""
+
+from __future__ import annotations
+
+import pathlib
+import secrets
+import socket
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import uvicorn
+
+from quintile import settings
+from quintile.adapters import (
+    client_kube,
+    clock,
+    events_sql,
+    facts_joined,
+    object_directory,
+    resource_kube,
+    signals,
+    signed_urls,
+    sql,
+    tokens_ed25519,
+)
+from quintile.core import meta
+from quintile.sdk import client as clients
+from quintile.testing import clusters, waiting
+from quintile.testing import facts as fake_facts
+from quintile_api import app as api_app
+from quintile_api import facts as api_facts
+from quintile_api.identity import sign_in
+from quintile_operator import executor_kubernetes, loop, parts, reconciler, sources
+from quintile_operator.manifests import pods
+
+PATIENCE_S = 120.0
+
+
+@dataclass
+class Platform:
+    """Everything that is needed to run trials in pods of one namespace."""
+
+    kube: client_kube.KubeClient
+    namespace: str
+    url: str
+    token: str
+    executor: executor_kubernetes.KubernetesExecutor
+
+    def client(self) -> clients.AsyncClient:
+        return clients.AsyncClient(self.url, token=self.token)
+
+    def path(self, plural: str, name: str = "") -> str:
+        root = "/api/v1" if plural == "pods" else "/apis/quintile.dev/v1alpha1"
+        whole = f"{root}/namespaces/{self.namespace}/{plural}"
+        return f"{whole}/{name}" if name else whole
+
+    def submit(self, name: str, spec: meta.Document) -> None:
+        document = {
+            "apiVersion": meta.API_VERSION,
+            "kind": "Experiment",
+            "metadata": {"name": name},
+            "spec": spec,
+        }
+        self.kube.create(self.path("experiments"), document)
+
+    def trial(self, experiment: str) -> meta.Document:
+        """The first trial of an experiment, empty before it exists."""
+        for item in self.kube.get(self.path("trials"))["items"]:
+            if item["spec"]["experiment"] == experiment:
+                return item
+        return {}
+
+    def status(self, experiment: str) -> meta.Document:
+        found: meta.Document = self.trial(experiment).get("status", {})
+        return found
+
+    def condition(self, experiment: str, kind: str) -> meta.Document:
+        for entry in self.status(experiment).get("conditions", ()):
+            if entry["type"] == kind:
+                return dict(entry)
+        return {}
+
+    def pods(self, experiment: str) -> list[meta.Document]:
+        labels = f"quintile.dev/trial-uid={self.trial(experiment)['metadata']['uid']}"
+        found: list[meta.Document] = self.kube.get(self.path("pods"), labelSelector=labels)["items"]
+        return found
+
+    def until(self, look: Any) -> Any:
+        return waiting.until(look, timeout_s=PATIENCE_S)
+
+    def until_phase(self, experiment: str, *phases: str) -> meta.Document:
+        """Wait for a phase of the trial; return its status."""
+        ends = {*phases, "Failed", "Stopped"}
+        self.until(lambda: self.status(experiment).get("phase") in ends)
+        status = self.status(experiment)
+        assert status["phase"] in phases, status
+        return status
+
+    def remove(self, experiment: str) -> None:
+        """Delete an experiment and wait until its pods are gone."""
+        self.kube.delete(self.path("experiments", experiment))
+        self.until(lambda: not self.trial(experiment))
+
+
+def site(**changes: Any) -> pods.PodSite:
+    words = {"network_policies": False, "pending_deadline_s": 5.0, **changes}
+    return pods.PodSite(image=clusters.image(), **words)
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    clusters.image()
+    kube = clusters.client()
+    home = tmp_path_factory.mktemp("platform")
+    with (
+        clusters.namespaces(kube, "trials") as (namespace,),
+        socket.create_server((clusters.own_address(kube), 0)) as listening,
+    ):
+        clusters.prepare(kube, namespace)
+        yield from _run(kube, namespace, home, listening)
+
+
+def _run(
+    kube: client_kube.KubeClient, namespace: str, home: pathlib.Path, listening: socket.socket
+) -> Iterator[Platform]:
+    host, port = listening.getsockname()
+    url, now = f"http://{host}:{port}", clock.SystemClock()
+    database = sql.Database(sql.create_engine(f"sqlite:///{home}/events.db"))
+    urls = signed_urls.UrlSigner(secrets.token_bytes(32), base_url=url)
+    resources = resource_kube.KubeResourceStore(kube, (namespace,))
+    events = events_sql.SqlEventSink(database, clock=now)
+    signer = tokens_ed25519.TrialTokenSigner(tokens_ed25519.ensure_private_pem(home / "trial.pem"))
+    app = api_app.create_app(
+        api_app.ApiDependencies(
+            engine_url=f"sqlite:///{home}/api.db",
+            objects=object_directory.DirectoryObjectStore(home / "store", urls=urls, clock=now),
+            resources=resources,
+            events=events,
+            clock=now,
+            verifier=tokens_ed25519.TrialTokenVerifier(signer.public_pem()),
+            urls=urls,
+            session_key=secrets.token_bytes(32),
+            service_token=secrets.token_hex(16),
+            api_url=url,
+            settings=settings.ApiSettings(allowed_hosts=(host,)),
+            project=namespace,
+        )
+    )
+    context = app.state.context
+    admin = sign_in.seed(context.database, now, admin="admin", project=namespace)
+    token = sign_in.issue_api_token(context.database, now, user=admin, name="tests")
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
+    serving = threading.Thread(target=server.run, args=([listening],), daemon=True)
+    serving.start()
+    bell = signals.Signal()
+    context.outbox.ring(bell)
+    facts = facts_joined.JoinedFacts(
+        api_facts.TrialFactsReader(context.database, context.outbox),
+        fake_facts.FakeFacts(),
+        bell=bell,
+    )
+    executor = executor_kubernetes.KubernetesExecutor(
+        kube, site(), clock=now, namespaces=(namespace,)
+    )
+    reconcile = reconciler.Reconciler(
+        parts.Parts(
+            resources=resources,
+            executor=executor,
+            facts=facts,
+            events=events,
+            clock=now,
+            minter=signer,
+            api_url=url,
+            python="python",
+        )
+    )
+    driver = loop.Loop(reconcile, sources.local(resources, facts, loop.Pace()))
+    executor.subscribe(driver.mark)
+    driver.start()
+    yield Platform(kube, namespace, url, token, executor)
+    driver.stop()
+    executor.close()
+    server.should_exit = True
+    serving.join(10)
+    database.dispose()
