@@ -16,6 +16,7 @@ from quintile.core import errors, meta
 from quintile_operator import queue, sources
 
 Pace = sources.Pace
+LONGEST_PAUSE_S: Final = 10.0
 _LOG: Final = logs.get(__name__)
 
 
@@ -117,17 +118,20 @@ class Loop:
                 self._watcher.looked(key, seconds=time.monotonic() - begun, failed=failed)
 
     def _persist(self, origin: sources.Source) -> Callable[[], None]:
-        """Return ``origin`` followed until the loop stops, with a pause after an error."""
+        """Return ``origin`` followed until the loop stops, with growing pauses after errors."""
 
         def run() -> None:
+            pause_s = self._pace.retry_s
             while not self._stopped.is_set():
                 try:
                     origin.follow(self, self._stopped)
+                    pause_s = self._pace.retry_s
+                    continue
                 except errors.QuintileError as error:
                     _LOG.warning("a source is away", source=origin.name, error=str(error))
-                    self._stopped.wait(self._pace.retry_s)
                 except Exception:  # the boundary of a thread: without it nothing is seen any more
                     _LOG.exception("a source broke", source=origin.name)
-                    self._stopped.wait(self._pace.retry_s)
+                self._stopped.wait(pause_s)
+                pause_s = min(2 * pause_s, LONGEST_PAUSE_S)
 
         return run

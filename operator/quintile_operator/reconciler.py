@@ -30,7 +30,7 @@ from quintile.core import (
 )
 from quintile_operator.parts import Parts
 
-MANAGER: Final = "operator"
+MANAGER: Final = "quintile-operator"
 PROGRESS_EVERY_S: Final = 10.0
 GONE_GRACE_S: Final = 5.0
 """What processes of a deleted trial get between SIGTERM and SIGKILL."""

@@ -12,8 +12,9 @@ import contextlib
 import json
 import os
 import pathlib
+import time
 import urllib.parse
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 import kubernetes.client
@@ -32,6 +33,10 @@ _APPLY: Final = "application/apply-patch+yaml"
 _PATCHES: Final = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
 _POOL: Final = 16
 _IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
+
+
+Listener = Callable[[str, str, int, float], None]
+"""Told of a request: method, path, status (0: no answer) and seconds to the answer's head."""
 
 
 class Gone(errors.Conflict):
@@ -85,6 +90,11 @@ class KubeClient:
         configuration.connection_pool_maxsize = _POOL
         configuration.retries = False
         self._http = kubernetes.client.ApiClient(configuration).rest_client.pool_manager
+        self._listeners: list[Listener] = []
+
+    def subscribe(self, listener: Listener) -> None:
+        """Tell ``listener`` of every request from now on, for figures. It must not raise."""
+        self._listeners.append(listener)
 
     def get(self, path: str, **query: object) -> meta.Document:
         """Return the document, or the list, at ``path`` (``/api/v1/namespaces/...``).
@@ -247,15 +257,21 @@ class KubeClient:
             headers["Content-Type"] = content_type
             data = json.dumps(body, separators=(",", ":")).encode()
         timeout = urllib3.Timeout(connect=CONNECT_S, read=read_s)
+        begun, status = time.monotonic(), 0
         try:
-            return self._http.request(
+            response = self._http.request(
                 method, url, body=data, headers=headers, timeout=timeout, preload_content=False
             )
+            status = response.status
+            return response
         except urllib3.exceptions.HTTPError as error:
             raise errors.Unavailable(
                 f"The API server {self._configuration.host} does not answer: {error}.",
                 hint="Look whether it runs and whether KUBECONFIG names the right cluster.",
             ) from error
+        finally:
+            for listener in self._listeners:
+                listener(method, path, status, time.monotonic() - begun)
 
 
 def load(*, agent: str, kubeconfig: str = "") -> KubeClient:

@@ -52,6 +52,10 @@ class Kind:
     scale: tuple[str, str] | None = None
 
 
+REVISION_KEY: Final = "quintile.dev/crd-revision"
+REVISION: Final = 1
+"""Rises with every field that a reconciler of this release writes and an older CRD lacks."""
+
 PHASE = Column("Phase", "string", ".status.phase")
 REASON = Column("Reason", "string", ".status.reason", priority=1)
 AGE = Column("Age", "date", ".metadata.creationTimestamp")
@@ -137,7 +141,7 @@ def document(kind: Kind) -> meta.Document:
         "kind": "CustomResourceDefinition",
         "metadata": {
             "name": f"{kind.plural}.{meta.GROUP}",
-            "annotations": {"helm.sh/resource-policy": "keep"},
+            "annotations": {"helm.sh/resource-policy": "keep", REVISION_KEY: str(REVISION)},
         },
         "spec": {
             "group": meta.GROUP,
