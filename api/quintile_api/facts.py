@@ -55,6 +55,8 @@ class TrialFactsReader:
                 checkpoint=checkpoint,
                 failure=_failure(row),
                 stop_requested=run.stop_s is not None,
+                workers=_workers(row),
+                why=row.why if row is not None else "",
                 started_s=run.started_s,
                 updated_s=run.updated_s,
             )
@@ -75,6 +77,11 @@ def _ranks(session: orm.Session, row: tables.Generation | None) -> tuple[facts.R
         )
         for rank in state.ranks(session, row)
     )
+
+
+def _workers(row: tables.Generation | None) -> int:
+    plan = state.plan_of(row) if row is not None else None
+    return sum(agent.role == "worker" for agent in plan.agents) if plan is not None else 0
 
 
 def _failure(row: tables.Generation | None) -> facts.RankFact | None:

@@ -16,8 +16,9 @@ from quintile.core.experiment import FailureAction
 from quintile.core.meta import Message
 
 GenerationState = Literal["forming", "running", "draining", "succeeded", "failed", "stopped"]
-Directive = Literal["continue", "regenerate", "stop", "suspend", "fenced", "stacks"]
-"""``stacks``: no step is finished any more; write what every rank does into its log, and say it."""
+Directive = Literal["continue", "regenerate", "stop", "suspend", "fenced", "stacks", "drain"]
+"""``drain``: the ranks save their state and leave; a generation of another size follows.
+``stacks``: no step is finished any more; write what every rank does into its log, and say it."""
 RankState = Literal["starting", "running", "exited", "stalled", "stopped"]
 Witness = Literal["", "stack", "silent", "stopped"]
 """What a rank answered that was asked for its stack; ``stopped``: its process is in state T."""
@@ -40,12 +41,14 @@ class Join(Envelope):
     ``members`` is the planned number of replicas by role, ``procs`` the ranks that this replica
     starts, ``port`` a free port on its host for the rendezvous of the next generation,
     ``max_restarts`` how many generations may follow the first before the attempt fails,
-    ``progress_timeout_s`` how long a rank may take for a step (0 = for ever).
+    ``progress_timeout_s`` how long a rank may take for a step (0 = for ever). ``least`` is the
+    number of workers that is enough for an elastic run; 0 = all members are needed.
     """
 
     members: dict[str, int]
     max_restarts: Annotated[int, Field(ge=0)] = 10
     progress_timeout_s: Annotated[float, Field(ge=0)] = 0.0
+    least: Annotated[int, Field(ge=0)] = 0
     procs: Annotated[int, Field(ge=1)] = 1
     host: str
     interface: str = ""
@@ -121,8 +124,9 @@ class RankReport(Message):
 
 
 class Heartbeat(Envelope):
-    """The agent lives; every 2 s."""
+    """The agent lives; every 2 s. ``leaving``: it was asked to go and will be no member again."""
 
+    leaving: bool = False
     ranks: list[RankReport] = Field(default_factory=list, max_length=256)
 
 
@@ -138,8 +142,10 @@ class RankExit(Envelope):
     """A rank ended. ``reason`` is the CamelCase word (``UserError``, ``OutOfMemory``, ...).
 
     ``action`` is what a failure rule of the experiment says about such an end, empty without one.
+    ``leaving`` as in a heartbeat.
     """
 
+    leaving: bool = False
     rank: int
     exit_code: int
     signal: int = 0

@@ -75,6 +75,18 @@ class ApiSettings(pydantic.BaseModel):
         ge=1.0,
         description="Silence after which an agent counts as lost, in seconds.",
     )
+    elastic_window_s: float = Field(
+        default=5.0,
+        ge=0.0,
+        description="How long an elastic run waits for a replacement before it goes on with fewer "
+        "workers, in seconds.",
+    )
+    elastic_cooldown_s: float = Field(
+        default=30.0,
+        ge=0.0,
+        description="How long an elastic run keeps its size before it takes workers in, in "
+        "seconds; also how long it waits for all of them at its start.",
+    )
     heartbeat_flush_s: float = Field(
         default=3.0, gt=0.0, description="How often heartbeats are written down, in seconds."
     )

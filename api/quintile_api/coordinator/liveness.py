@@ -8,6 +8,7 @@ this process has been awake for the whole silence: after a start, or after a pau
 from __future__ import annotations
 
 import sqlalchemy as sa
+from sqlalchemy import orm
 
 from quintile import ports
 from quintile.adapters import sql
@@ -72,6 +73,12 @@ class Liveness:
             self._coordinator.lose(uid, silent_since_s=before_s)
 
     def _silent(self, before_s: float) -> list[str]:
+        newer = orm.aliased(tables.Generation)
+        followed = sa.exists().where(
+            newer.trial_uid == tables.Generation.trial_uid,
+            newer.attempt == tables.Generation.attempt,
+            newer.generation > tables.Generation.generation,
+        )
         query = (
             sa.select(tables.AgentRow.trial_uid)
             .join(
@@ -84,7 +91,8 @@ class Liveness:
             )
             .where(
                 tables.AgentRow.seen_s < before_s,
-                tables.Generation.state.not_in([*state.TERMINAL, "draining"]),
+                tables.Generation.state.not_in(state.TERMINAL),
+                sa.or_(tables.Generation.state != "draining", ~followed),
             )
             .distinct()
         )

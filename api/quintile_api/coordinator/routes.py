@@ -16,7 +16,7 @@ from quintile.core.conditions import timestamp
 from quintile.core.experiment import CheckpointRef, CheckpointSpec
 from quintile.core.meta import Key
 from quintile_api import access, context
-from quintile_api.coordinator import fencing, retention, state
+from quintile_api.coordinator import fencing, retention, retiring, state
 from quintile_api.runs import metrics
 
 POLL_S: Final = 1.0
@@ -67,7 +67,7 @@ async def join(
     # Our own join raised the version; what matters is what changes after the answer was read.
     while answer.state == "forming" and (left := deadline - time.monotonic()) > 0:
         version = coordinator.changed.version
-        answer = await concurrency.run_in_threadpool(coordinator.answer, claims, message)
+        answer = await concurrency.run_in_threadpool(coordinator.wait_on, claims, message)
         if answer.state == "forming":
             await coordinator.changed.wait_async(version, timeout_s=min(left, POLL_S))
     return answer
@@ -185,7 +185,8 @@ def _retire(ctx: context.Context, claims: access.Trial) -> None:
     try:
         document = ctx.resources.get(Key("Trial", claims.namespace, claims.trial))
         given = CheckpointSpec.model_validate(document["spec"]["template"].get("checkpoint") or {})
-        ctx.coordinator.retire(claims.uid, retention.Keep(given.keep_last, given.keep_best))
+        keep = retention.Keep(given.keep_last, given.keep_best)
+        retiring.retire(ctx.database, ctx.objects, claims.uid, keep)
     except errors.QuintileError:
         _LOG.warning("old checkpoints of trial %s could not be deleted", claims.uid, exc_info=True)
 

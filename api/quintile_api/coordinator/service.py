@@ -14,10 +14,21 @@ from sqlalchemy import orm
 from quintile import ports, settings
 from quintile.adapters import outbox, signals, sql, tokens_ed25519
 from quintile.core import errors, messages
-from quintile_api.coordinator import fencing, plans, pulse, retention, stalls, state, transitions
+from quintile_api.coordinator import (
+    answers,
+    elastic,
+    fencing,
+    plans,
+    pulse,
+    stalls,
+    state,
+    transitions,
+)
 from quintile_api.runs import checkpoints, tables
 
 Claims = tokens_ed25519.TrialClaims
+GOING = ("running", "draining")
+"""States in which ranks live. Only of an elastic run the newest generation drains."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +48,7 @@ class Coordinator:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._database = parts.database
+        self._pace = elastic.pace(parts.settings)
         self.changed = signals.Signal()
         self.pulse = pulse.Pulse()
 
@@ -47,31 +59,38 @@ class Coordinator:
             Stale: The attempt is over.
             InvalidSpec: The agent is no member of the attempt.
         """
-        _check_member(message)
+        answers.check_member(message)
         now_s = self._parts.clock.now()
         with self._database.write() as session:
             run = self._run(session, claims, message, now_s)
             row = self._generation(session, run, message)
-            if row.state == "running" and not transitions.is_member(session, row, message):
+            member = transitions.is_member(session, row, message)
+            if row.state in GOING and not member and elastic.is_newcomer(session, row, message):
+                elastic.welcome(session, row, message, now_s=now_s)
+            elif row.state in GOING and not member:
                 loss = transitions.agent_loss(
                     row, message.role, message.index, reason="AgentReplaced", what="started again"
                 )
                 transitions.step_down(session, run, row, loss=loss, now_s=now_s)
                 self._tell(session, run)
                 row = state.current(session, run)
+            elif row.state == "draining" and elastic.give_up_start(session, row, message):
+                transitions.settle(session, run, row, now_s=now_s)
+                row = state.current(session, run)
             if row.state == "forming" and run.stop_s is not None:
                 state.swap(session, row, "stopped")
                 self._tell(session, run)
             if row.state == "forming":
                 transitions.sign_in(session, row, message, now_s=now_s)
-            complete = row.state == "forming" and not plans.missing(
-                row.members, state.joined(session, row)
-            )
-            key = (row.trial_uid, row.attempt, row.generation)
         self.pulse.beat(claims.uid, message, now_s=now_s)
-        if complete:
-            self._form(key)
+        self._advance(claims.uid)
         self.changed.notify()
+        return self.answer(claims, message)
+
+    def wait_on(self, claims: Claims, message: messages.Join) -> messages.JoinAnswer:
+        """Go on with what only waited for time to pass; return what a waiting agent is told."""
+        if message.least and self._advance(claims.uid):
+            self.changed.notify()
         return self.answer(claims, message)
 
     def answer(self, claims: Claims, message: messages.Join) -> messages.JoinAnswer:
@@ -83,9 +102,14 @@ class Coordinator:
             if run is None or row is None or (stale and stale.members["directive"] == "fenced"):
                 raise stale or errors.NotFound(f"Trial {claims.trial} has not joined.")
             found, word, number = state.plan_of(row), state.word(row), row.generation
+            if word in GOING and elastic.is_newcomer(session, row, message):
+                return messages.JoinAnswer(state="forming", generation=number)
         if word in state.TERMINAL:
             return messages.JoinAnswer(state=word, generation=number, directive="stop")
-        plan = self._with_urls(found) if word == "running" and found is not None else None
+        plan = None
+        if word == "running" and found is not None:
+            ttl_s = self._parts.settings.url_ttl_s
+            plan = answers.with_urls(found, self._parts.objects, ttl_s=ttl_s)
         return messages.JoinAnswer(state=word, generation=number, plan=plan)
 
     def heartbeat(self, claims: Claims, message: messages.Heartbeat) -> messages.HeartbeatAnswer:
@@ -112,14 +136,24 @@ class Coordinator:
                     attempt=row.attempt,
                     generation=row.generation,
                 )
-            answer = _directions(run, row)
+            answer = answers.directions(run, row)
+        if message.leaving and row.least:
+            answer = self._let_leave(claims, message)
         if not suspect:
             return answer
         # A stall is followed up at once; most heartbeats only wait to be written.
         self.flush()
         with self._database.read() as session:
             run = state.speaker(session, claims.uid, message)
-            return _directions(run, state.current(session, run))
+            return answers.directions(run, state.current(session, run))
+
+    def _let_leave(self, claims: Claims, message: messages.Envelope) -> messages.HeartbeatAnswer:
+        with self._database.write() as session:
+            run = state.speaker(session, claims.uid, message, lock=True)
+            row = state.current(session, run)
+            if elastic.leave(session, row, message, now_s=self._parts.clock.now()):
+                self._tell(session, run)
+            return answers.directions(run, row)
 
     def exited(self, claims: Claims, message: messages.RankExit) -> messages.HeartbeatAnswer:
         """Store that a rank ended and decide what that means. Idempotent per rank.
@@ -142,11 +176,13 @@ class Coordinator:
                 return messages.HeartbeatAnswer(
                     directive="regenerate", state=state.word(row), generation=row.generation
                 )
-            if fresh and row.state == "running":
+            if message.leaving:
+                elastic.leave(session, row, message, now_s=now_s)
+            if fresh and row.state in GOING:
                 transitions.settle(session, run, row, now_s=now_s)
                 self._tell(session, run)
             newest = state.current(session, run)
-            answer = _directions(run, newest)
+            answer = answers.directions(run, newest)
             if newest.generation != message.generation:
                 answer = answer.model_copy(update={"directive": "regenerate"})
         self.changed.notify()
@@ -177,27 +213,6 @@ class Coordinator:
             self._tell(session, run)
         return row
 
-    def retire(self, uid: str, keep: retention.Keep) -> int:
-        """Forget the checkpoints that nobody needs any more; return how many. Idempotent."""
-        with self._database.read() as session:
-            run = state.run_of(session, uid)
-            row = state.newest(session, uid, run.attempt) if run is not None else None
-            plan = state.plan_of(row) if row is not None else None
-            rows = checkpoints.committed(session, uid)
-        resumed_from = plan.resume.key if plan is not None and plan.resume is not None else ""
-        saved = [retention.Saved(entry.manifest_key, entry.manifest["metrics"]) for entry in rows]
-        keys = [entry.key for entry in retention.surplus(saved, keep, resumed_from=resumed_from)]
-        if not keys:
-            return 0
-        for key in keys:
-            # Without its manifest it is no checkpoint, whenever the rest of it goes.
-            self._parts.objects.delete(key)
-            for info in self._parts.objects.list(f"{key.removesuffix(checkpoints.MANIFEST)}"):
-                self._parts.objects.delete(info.key)
-        with self._database.write() as session:
-            checkpoints.forget(session, uid, keys)
-        return len(keys)
-
     def lose(self, uid: str, *, silent_since_s: float) -> bool:
         """Take agents of a trial that were silent since then out of its newest generation.
 
@@ -216,7 +231,7 @@ class Coordinator:
             ]
             if not gone:
                 return False
-            if row.state == "running":
+            if row.state in GOING:
                 lost = {(agent.role, agent.index) for agent in gone}
                 now_s = self._parts.clock.now()
                 if not stalls.hear_survivors(session, row, lost, now_s=now_s):
@@ -328,14 +343,31 @@ class Coordinator:
         if row is None or message.attempt < run.attempt:
             stale = state.behind(run, row, message)
             raise stale or errors.NotFound(f"Attempt {run.attempt} has no generation.")
-        if row.members != message.members:
-            raise errors.InvalidSpec(
-                f"{message.role}-{message.index} expects members {message.members}, but attempt "
-                f"{run.attempt} began with {row.members}.",
-                hint="All agents of an attempt must come from one plan.",
-                field="members",
-            )
+        answers.check_plan(row, message)
         return row
+
+    def _advance(self, uid: str) -> bool:
+        """Begin what is complete, or let ranks leave for newcomers; return whether it did."""
+        now_s = self._parts.clock.now()
+        with self._database.read() as session:
+            run = state.run_of(session, uid)
+            row = state.newest(session, uid, run.attempt) if run is not None else None
+            if run is None or row is None:
+                return False
+            key = (uid, row.attempt, row.generation)
+            forming = row.state == "forming"
+            ready = forming and elastic.is_complete(session, row, self._pace, now_s=now_s)
+            due = row.least > 0 and elastic.is_due(session, row, self._pace, now_s=now_s)
+        if ready:
+            self._form(key)
+        elif due:
+            with self._database.write() as session:
+                run = state.run_of(session, uid, lock=True)
+                row = session.get(tables.Generation, key)
+                if run is not None and row is not None:
+                    elastic.grow(session, row, self._pace, now_s=now_s)
+                    self._tell(session, run)
+        return ready or due
 
     def _form(self, key: tuple[str, int, int]) -> None:
         """Give a complete generation its plan; whoever swaps first decides."""
@@ -349,50 +381,20 @@ class Coordinator:
             row = session.get(tables.Generation, key)
             if run is None or row is None or row.state != "forming":
                 return
-            joined = state.joined(session, row)
-            if plans.missing(row.members, joined):
+            now_s = self._parts.clock.now()
+            if not elastic.is_complete(session, row, self._pace, now_s=now_s):
                 return
+            joined = state.joined(session, row)
             plan = plans.plan(uid, attempt=attempt, generation=generation, joined=joined)
             if resume is not None:
                 bare = resume.model_copy(update={"manifest_url": "", "urls": {}})
                 plan = plan.model_copy(update={"resume": bare})
             step = resume.step if resume is not None else -1
             body = plan.model_dump(mode="json")
-            if state.swap(session, row, "running", plan=body, resume_step=step):
-                transitions.add_ranks(session, row, plan, now_s=self._parts.clock.now())
+            before = session.get(tables.Generation, (uid, attempt, generation - 1))
+            why = elastic.reason(state.plan_of(before) if before else None, plan, row)
+            also = {"plan": body, "resume_step": step, "since_s": now_s, "why": why}
+            if state.swap(session, row, "running", **also):
+                transitions.add_ranks(session, row, plan, now_s=now_s)
                 run.step, run.total_steps = step, run.total_steps
                 self._tell(session, run)
-
-    def _with_urls(self, plan: messages.GenerationPlan) -> messages.GenerationPlan:
-        if plan.resume is None:
-            return plan
-        objects, ttl_s = self._parts.objects, self._parts.settings.url_ttl_s
-        key = plan.resume.key
-        manifest = messages.CheckpointManifest.model_validate_json(objects.get(key))
-        prefix = key.removesuffix(f"/{checkpoints.MANIFEST}")
-        urls = {
-            file.path: objects.url(f"{prefix}/{file.path}", method="GET", ttl_s=ttl_s)
-            for file in manifest.files
-        }
-        address = objects.url(key, method="GET", ttl_s=ttl_s)
-        resume = plan.resume.model_copy(update={"manifest_url": address, "urls": urls})
-        return plan.model_copy(update={"resume": resume})
-
-
-def _check_member(message: messages.Join) -> None:
-    if message.index >= message.members.get(message.role, 0):
-        raise errors.InvalidSpec(
-            f"{message.role}-{message.index} is none of the members {message.members}.",
-            hint="Role and index come from the plan of the attempt.",
-            field="role",
-        )
-
-
-def _directions(run: tables.TrialRun, row: tables.Generation) -> messages.HeartbeatAnswer:
-    stop = row.state in state.TERMINAL or run.stop_s is not None
-    directive: messages.Directive = "stop" if stop else "continue"
-    if not stop and row.state == "running" and row.stalled_s is not None:
-        directive = "stacks"
-    return messages.HeartbeatAnswer(
-        directive=directive, state=state.word(row), generation=row.generation
-    )

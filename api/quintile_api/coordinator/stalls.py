@@ -65,6 +65,8 @@ def hear_survivors(
 
     The first call asks them: where they wait for the lost ones belongs into the log, too.
     """
+    if row.state != "running":
+        return True  # they are on their way out
     if row.stalled_s is None:
         row.stalled_s = now_s
     waiting = [

@@ -123,6 +123,12 @@ def situation(
         restarts=row.restarts,
         max_restarts=row.max_restarts,
         final_checkpoint=total > 0 and saved is not None and saved.step >= total,
+        least=row.least,
+        staying=sum(
+            agent.generation == row.generation and not agent.leaving
+            for agent in agents(session, row.trial_uid, row.attempt)
+        ),
+        draining=row.state == "draining",
     )
 
 

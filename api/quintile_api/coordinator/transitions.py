@@ -58,6 +58,9 @@ def first_generation(uid: str, message: messages.Join, *, now_s: float) -> table
         failure=None,
         resume_step=None,
         created_s=now_s,
+        least=message.least,
+        since_s=now_s,
+        why="",
     )
 
 
@@ -71,16 +74,27 @@ def is_member(session: orm.Session, row: tables.Generation, message: messages.En
 
 
 def sign_in(
-    session: orm.Session, row: tables.Generation, message: messages.Join, *, now_s: float
+    session: orm.Session,
+    row: tables.Generation,
+    message: messages.Join,
+    *,
+    now_s: float,
+    ahead: int = 0,
 ) -> None:
-    """Note that an agent is ready for a forming generation."""
+    """Note that an agent is ready for a forming generation, or for the one ``ahead`` of it."""
     key = (row.trial_uid, row.attempt, message.role, message.index)
     agent = session.get(tables.AgentRow, key)
     if agent is None:
         agent = tables.AgentRow(trial_uid=key[0], attempt=key[1], role=key[2], index=key[3])
         session.add(agent)
+    if agent.boot_id != message.boot_id:
+        agent.joined_s = now_s
+        if row.least:
+            # Who is new comes from the newest plan.
+            row.members = message.members
     agent.boot_id = message.boot_id
-    agent.generation = row.generation
+    agent.generation = row.generation + ahead
+    agent.leaving = False
     agent.procs = message.procs
     agent.host = message.host
     agent.interface = message.interface
@@ -154,6 +168,8 @@ def settle(
     outcome = verdicts.judge(now)
     bad = [rank for rank in now.ranks if rank.exit_code not in (None, 0)]
     cause = verdicts.culprit(bad)
+    if cause is not None and outcome == "again" and not cause.action:
+        cause = None  # ranks that left to change the size of the run have not failed
     failure = _failure_of(session, row, cause) if cause is not None else None
     _carry_out(session, run, row, outcome=outcome, failure=failure, now_s=now_s)
 
@@ -209,7 +225,7 @@ def step_down(
     """End a running generation because an agent is gone or a rank stands still."""
     now = state.situation(session, run, row)
     outcome = verdicts.restart_or_fail(now, [])
-    if now.stopping or any(verdicts.yielded(rank) for rank in now.ranks):
+    if now.stopping or (not row.least and any(verdicts.yielded(rank) for rank in now.ranks)):
         outcome = "stopped"
     failure: Failure = {
         "rank": loss.rank,
@@ -233,9 +249,12 @@ def _carry_out(
     now_s: float,
 ) -> None:
     if outcome in ("restart", "again"):
-        if state.swap(session, row, "draining", failure=failure):
+        why = str(failure["first_error"] or failure["reason"])[:256] if failure else row.why
+        if state.swap(session, row, "draining", failure=failure, why=why):
             restarts = row.restarts + (1 if outcome == "restart" else 0)
             session.add(_next_generation(row, restarts=restarts, now_s=now_s))
+            for agent in state.agents(session, row.trial_uid, row.attempt):
+                agent.generation = 0 if agent.leaving else agent.generation
             session.flush()
     elif outcome == "failed":
         state.swap(session, row, "failed", failure=failure)
@@ -259,6 +278,9 @@ def _next_generation(row: tables.Generation, *, restarts: int, now_s: float) -> 
         failure=row.failure,
         resume_step=None,
         created_s=now_s,
+        least=row.least,
+        since_s=now_s,
+        why=row.why,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 Outcome = Literal["none", "succeeded", "stopped", "restart", "again", "failed"]
 """``again``: a restart that counts against no limit."""
 YIELDED = 75
-YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped"})
+YIELD_REASONS = frozenset({"Suspended", "Preempted", "Stopped", "Resized"})
 USER_ERROR = 1
 OWN_FAULT = frozenset({"UserError", "InvalidSpec", "Diverged"})
 LASTING = frozenset({"InvalidSpec", "Diverged"})
@@ -41,7 +41,8 @@ class Situation:
 
     ``started``: some rank of this attempt ever finished a step. ``stopping``: a person asked to
     stop. ``final_checkpoint``: a checkpoint of the last step is committed. ``restarts`` counts
-    generations after the first.
+    generations after the first. Of an elastic run: ``least`` members are enough, ``staying`` are
+    not asked to leave, ``draining``: all ranks are to save their state and go.
     """
 
     ranks: Sequence[RankEnd]
@@ -50,6 +51,9 @@ class Situation:
     restarts: int
     max_restarts: int
     final_checkpoint: bool = False
+    least: int = 0
+    staying: int = 0
+    draining: bool = False
 
 
 def judge(now: Situation) -> Outcome:
@@ -60,7 +64,10 @@ def judge(now: Situation) -> Outcome:
     if workers and all(rank.exit_code == 0 for rank in workers):
         unfinished = any(0 <= rank.step < rank.total_steps for rank in workers)
         return "stopped" if now.stopping and unfinished else "succeeded"
-    if now.stopping or any(yielded(rank) for rank in ended):
+    leaving = any(yielded(rank) for rank in ended)
+    if now.least and not now.stopping and (now.draining or leaving):
+        return _after_draining(now, workers) if all_ended else "none"
+    if now.stopping or leaving:
         # Whoever was asked to leave leaves in any order and with any code; no restart for that.
         return "stopped" if all_ended else "none"
     bad = [rank for rank in ended if rank.exit_code != 0]
@@ -70,6 +77,21 @@ def judge(now: Situation) -> Outcome:
         # The work is saved and one worker finished: a crash while leaving is no reason to train.
         return "succeeded" if all_ended else "none"
     return restart_or_fail(now, bad)
+
+
+def _after_draining(now: Situation, workers: Sequence[RankEnd]) -> Outcome:
+    """Return what follows when all ranks of an elastic run have gone to change its size."""
+    if now.final_checkpoint and any(rank.exit_code == 0 for rank in workers):
+        return "succeeded"
+    fine = (0, None)
+    bad = [
+        rank
+        for rank in now.ranks
+        if rank.exit_code not in fine and not yielded(rank) and rank.reason != PEER_LOST
+    ]
+    if bad:
+        return restart_or_fail(now, bad)
+    return "again" if now.staying >= now.least else "stopped"
 
 
 def restart_or_fail(now: Situation, bad: Sequence[RankEnd]) -> Outcome:

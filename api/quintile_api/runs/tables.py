@@ -36,6 +36,8 @@ class Generation(tables.Base):
     """One generation of one attempt; every change of ``state`` is a compare-and-swap.
 
     ``stalled_s``: since when no step is finished any more and the ranks are asked for their stacks.
+    Of an elastic run: ``least`` members are enough, ``since_s`` is when it began to run or drain,
+    ``why`` is why it is not the one before (while it drains: why it ends).
     """
 
     __tablename__ = "generations"
@@ -52,10 +54,16 @@ class Generation(tables.Base):
     failure: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)
     resume_step: orm.Mapped[int | None]
     created_s: orm.Mapped[float]
+    least: orm.Mapped[int]
+    since_s: orm.Mapped[float]
+    why: orm.Mapped[str] = orm.mapped_column(sa.String(256))
 
 
 class AgentRow(tables.Base):
-    """One agent of one attempt: which boot of it joined which generation, and its last sign."""
+    """One agent of one attempt: which boot of it joined which generation, and its last sign.
+
+    ``joined_s`` is when this boot first joined; one that is ``leaving`` was asked to go.
+    """
 
     __tablename__ = "agents"
     trial_uid: orm.Mapped[str] = orm.mapped_column(Uid, primary_key=True)
@@ -69,6 +77,8 @@ class AgentRow(tables.Base):
     interface: orm.Mapped[str] = orm.mapped_column(sa.String(64))
     port: orm.Mapped[int]
     seen_s: orm.Mapped[float]
+    joined_s: orm.Mapped[float]
+    leaving: orm.Mapped[bool]
 
 
 class RankRow(tables.Base):

@@ -87,6 +87,7 @@ class Courier:
                 members=env.members,
                 max_restarts=env.max_in_place,
                 progress_timeout_s=_progress_timeout_s(env.program),
+                least=env.least,
                 procs=env.procs,
                 host=env.host,
                 port=self._hold_port(),
@@ -138,7 +139,8 @@ class Courier:
         limit_s = EXIT_FLUSH_S if end.exit_code else self._link.env.away_limit_s
         self._ships.flush(limit_s, self._cancelled)
         try:
-            answer = self._post("exits", wire.rank_exit(self._link.envelope(generation), end))
+            envelope, leaving = self._link.envelope(generation), self._link.leaving
+            answer = self._post("exits", wire.rank_exit(envelope, end, leaving=leaving))
             self._box.post(_advice(answer, generation))
         finally:
             self._box.post(inbox.Delivered(generation, end.rank))
@@ -183,7 +185,8 @@ class Pulse:
             if self._link.generation == 0:
                 continue
             asked = self._link.generation
-            body = wire.heartbeat(self._link.envelope(asked), self._ranks())
+            envelope, leaving = self._link.envelope(asked), self._link.leaving
+            body = wire.heartbeat(envelope, self._ranks(), leaving=leaving)
             try:
                 answer = self._client.post(self._link.path("heartbeat"), body)
             except link.Away:

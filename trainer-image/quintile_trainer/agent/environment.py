@@ -24,7 +24,8 @@ class BadEnvironment(Exception):
 class AgentEnv:
     """What the plan and the Executor told this agent.
 
-    ``members`` counts replicas by role, ``procs`` is how many ranks this replica runs, ``program``
+    ``members`` counts replicas by role, of which ``least`` workers are enough in an elastic run
+    (0: all are needed), ``procs`` is how many ranks this replica runs, ``program``
     is the JSON that the ranks get, ``away_limit_s`` how long the API may be away,
     ``log_quota_bytes`` what the logs of one rank may take on the disk,
     ``zygote_after_s`` how long ranks train before they get a zygote (infinite: they never do),
@@ -39,6 +40,7 @@ class AgentEnv:
     role: str
     index: int
     members: dict[str, int]
+    least: int
     procs: int
     mode: str
     max_in_place: int
@@ -71,6 +73,7 @@ def load(variables: Mapping[str, str]) -> AgentEnv:
         role=_text(variables, "QUINTILE_ROLE"),
         index=_number(variables, "QUINTILE_INDEX"),
         members=_json(variables, "QUINTILE_MEMBERS"),
+        least=_number(variables, "QUINTILE_LEAST") if variables.get("QUINTILE_LEAST") else 0,
         procs=_number(variables, "QUINTILE_PROCS"),
         mode=_text(variables, "QUINTILE_MODE"),
         max_in_place=_number(variables, "QUINTILE_MAX_IN_PLACE"),

@@ -106,12 +106,13 @@ class Client:
 
 
 class Link:
-    """What the threads of an agent share. Thread-safe."""
+    """What the threads of an agent share. Thread-safe. ``leaving``: the agent was asked to go."""
 
     def __init__(self, env: environment.AgentEnv, boot_id: str) -> None:
         self.env = env
         self.boot_id = boot_id
         self.generation = 0
+        self.leaving = False
         self._last_contact = time.monotonic()
         self._seq = itertools.count(1)
 

@@ -36,6 +36,8 @@ from quintile_trainer.agent import (
 TERMINAL = ("succeeded", "failed", "stopped")
 TICK_S = 1.0
 HURRY_S = 0.3
+ASKED = (signal.SIGTERM, signal.SIGKILL)
+"""Signals that a rank dies of when its agent asks it to go, or loses patience."""
 LAST_OUTPUT_S = 0.5
 LAST_FLUSH_S = 10.0
 
@@ -55,7 +57,7 @@ class Leaving:
 
 @dataclass
 class Work:
-    """The generation in hand."""
+    """The generation in hand. ``drain_by``: when patience with ranks that save and go ends."""
 
     ready: inbox.Ready
     folder: layout.GenerationFolder
@@ -65,6 +67,7 @@ class Work:
     delivered: set[int] = field(default_factory=set)
     failure: wire.RankEnd | None = None
     job: mpi.Job | None = None
+    drain_by: float | None = None
 
 
 class Supervisor:
@@ -192,7 +195,16 @@ class Supervisor:
             self._kill_ranks()
             self._join()
         elif self._work is not None and advice.asked == self._work.ranks.generation:
+            if advice.directive == "drain":
+                self._drain(self._work)
             self._heed_stall(self._work, found=advice.directive == "stacks")
+
+    def _drain(self, work: Work) -> None:
+        """Ask the ranks to save their state and go, once; the agent joins what follows."""
+        if work.drain_by is None:
+            shipper.note(f"the run changes its size; ranks have {self._env.grace_s:g} s to save")
+            work.drain_by = time.monotonic() + self._env.grace_s
+            work.ranks.signal(signal.SIGTERM)
 
     def _heed_stall(self, work: Work, *, found: bool) -> None:
         """Ask the ranks where they are, once per stall."""
@@ -227,6 +239,8 @@ class Supervisor:
     def _leave(self, reason: str, code: int) -> None:
         """Ask the ranks to save their state and go; the agent follows."""
         self._leaving = Leaving(reason, code, time.monotonic() + self._env.grace_s)
+        self._link.leaving = code == exit_codes.YIELDED
+        self._pulse.hurry()
         shipper.note(f"{reason}: ranks have {self._env.grace_s:g} s to save their state")
         if self._work is None:
             self._courier.cancel()
@@ -271,6 +285,8 @@ class Supervisor:
         reason, line = exits.reason(ended), exits.first_error(ended)
         if self._leaving is not None and ended.exit_code != 0:
             return wire.RankEnd(rank.rank, ended.exit_code, number, self._leaving.reason, line)
+        if work.drain_by is not None and (number in ASKED or code == exit_codes.YIELDED):
+            return wire.RankEnd(rank.rank, ended.exit_code, number, "Resized", line)
         given = self._env.program.get("failureRules", [])
         action = rules.action(given, exit_code=ended.exit_code, tail=ended.tail)
         return wire.RankEnd(rank.rank, ended.exit_code, number, reason, line, action)
@@ -284,6 +300,8 @@ class Supervisor:
         leaving, work = self._leaving, self._work
         if work is not None and work.job is not None and leaving is None:
             work.ranks.kill(only=work.job.abandoned())
+        if work is not None and work.drain_by is not None and now > work.drain_by:
+            work.ranks.kill()
         if leaving is None and self._outcome is None:
             self._nursery.consider(self._views())
         if leaving is None or work is None or self._outcome is not None:

@@ -43,6 +43,7 @@ class Place:
     port: int
     interface: str = ""
     progress_timeout_s: float = 0.0
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def join(envelope: Envelope, place: Place) -> Json:
         "members": dict(place.members),
         "max_restarts": place.max_restarts,
         "progress_timeout_s": place.progress_timeout_s,
+        "least": place.least,
         "procs": place.procs,
         "host": place.host,
         "interface": place.interface,
@@ -86,10 +88,11 @@ def join(envelope: Envelope, place: Place) -> Json:
     }
 
 
-def heartbeat(envelope: Envelope, ranks: Sequence[RankView]) -> Json:
+def heartbeat(envelope: Envelope, ranks: Sequence[RankView], *, leaving: bool = False) -> Json:
     """Return ``messages.Heartbeat``."""
     return {
         **envelope.json(),
+        "leaving": leaving,
         "ranks": [
             {
                 "rank": view.rank,
@@ -107,10 +110,11 @@ def heartbeat(envelope: Envelope, ranks: Sequence[RankView]) -> Json:
     }
 
 
-def rank_exit(envelope: Envelope, end: RankEnd) -> Json:
+def rank_exit(envelope: Envelope, end: RankEnd, *, leaving: bool = False) -> Json:
     """Return ``messages.RankExit``."""
     return {
         **envelope.json(),
+        "leaving": leaving,
         "rank": end.rank,
         "exit_code": end.exit_code,
         "signal": end.signal,
