@@ -100,6 +100,11 @@ class Loop:
         """How many keys wait for a look, delayed ones too."""
         return self._queue.depth
 
+    @property
+    def busy(self) -> int:
+        """How many keys are looked at at this moment."""
+        return self._queue.busy
+
     def _work(self) -> None:
         while (key := self._queue.take()) is not None:
             begun = time.monotonic()

@@ -205,6 +205,7 @@ def _lead(site: Site, elector: lease.Elector) -> int:
     renewing.start()
     made = build(site)
     site.figures.gauge("queue_depth", "Keys that wait for a look.", lambda: made.loop.depth)
+    site.figures.gauge("workers_busy", "Keys looked at now.", lambda: made.loop.busy)
     site.figures.gauge(
         "child_relists", "Whole lists of pods and Jobs so far.", lambda: made.executor.relists
     )

@@ -92,6 +92,12 @@ class KeyQueue:
         with self._changed:
             return len(self._due)
 
+    @property
+    def busy(self) -> int:
+        """How many keys workers look at."""
+        with self._changed:
+            return len(self._busy)
+
     def _release(self, key: meta.Key, again_s: float | None) -> None:
         self._busy.discard(key)
         marked = self._due.get(key)

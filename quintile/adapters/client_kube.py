@@ -247,7 +247,7 @@ class KubeClient:
             url = f"{url}?{urllib.parse.urlencode(given)}"
         headers = {"Accept": "application/json", "User-Agent": self._agent}
         # Asked for at each request: the token of a service account is replaced every hour.
-        token = self._configuration.get_api_key_with_prefix("authorization")
+        token = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
         if token:
             headers["Authorization"] = token
         elif self._configuration.username:
