@@ -72,6 +72,7 @@ class JobView:
     name: str
     uid: str
     completions: int
+    created_s: float = 0.0
     suspended: bool = False
     deleting: bool = False
     failed: frozenset[int] = frozenset()
@@ -127,6 +128,7 @@ def job(document: meta.Document) -> JobView | None:
         name=metadata["name"],
         uid=metadata["uid"],
         completions=int(spec.get("completions", 1)),
+        created_s=_seconds(metadata.get("creationTimestamp")) or 0.0,
         suspended=bool(spec.get("suspend")),
         deleting="deletionTimestamp" in metadata,
         failed=indexes(status.get("failedIndexes", "")),

@@ -15,7 +15,7 @@ from typing import Final
 from quintile import logs, ports
 from quintile.adapters import client_kube
 from quintile.core import errors, meta, names, runplan
-from quintile_operator import cluster_views, mirror, placement, replica_views
+from quintile_operator import cluster_views, mirror, placement, refusals, replica_views
 from quintile_operator.manifests import attempts, marks, pods
 
 MANAGER: Final = marks.OPERATOR
@@ -54,6 +54,7 @@ class KubernetesExecutor:
         self._clock = clock
         self._listeners: list[Callable[[meta.Key], None]] = []
         self._stopped = threading.Event()
+        self._refusals = refusals.Refusals(client)
         self._jobs: mirror.Mirror[cluster_views.JobView] = mirror.Mirror(
             client,
             _collections("/apis/batch/v1", "jobs", namespaces),
@@ -127,7 +128,7 @@ class KubernetesExecutor:
         """Return all replicas of a trial."""
         # Pods first: a Job that is deleted in between leaves its pods as orphans, never unseen.
         found, now_s = self._pods.of(trial_uid), self._clock.now()
-        jobs = self._jobs.of(trial_uid)
+        jobs = [self._refusals.told(job) for job in self._jobs.of(trial_uid)]
         seen: list[runplan.ObservedReplica] = []
         for job in jobs:
             own = [pod for pod in found if pod.job_uid == job.uid]
@@ -235,8 +236,11 @@ class KubernetesExecutor:
                 now_s, found = self._clock.now(), self._pods.all()
                 for key in {pod.place.key for pod in found if _just_lost(pod, now_s)}:
                     self._tell(key)
-                for document in keeper.keep(self._jobs.all(), found, now_s=now_s):
+                jobs = self._jobs.all()
+                for document in keeper.keep(jobs, found, now_s=now_s):
                     self._jobs.put(document)
+                for job in self._refusals.look(jobs, found, now_s=now_s):
+                    self._tell(job.place.key)
             except errors.QuintileError as error:
                 _LOG.warning("the chores of the executor wait", error=str(error))
             except Exception as error:  # the boundary of the thread; the next round tries again

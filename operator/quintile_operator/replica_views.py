@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -20,8 +21,8 @@ NO_START: Final = 128
 OUT_OF_MEMORY: Final = "OOMKilled"
 NO_ROOM: Final = ("ephemeral", "emptydir", "disk")
 IMAGE: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
-IMAGE_HINT: Final = "look at the name of the image and at the pull secrets of the workers"
-CONFIG_HINT: Final = "look whether what the pod names is there, as its Secret"
+AGAIN: Final = re.compile(r'^Back-off pulling image "[^"]*": ErrImagePull: ')
+"""How the kubelet says the same in between two tries."""
 
 
 def replicas(
@@ -89,8 +90,9 @@ def _yielded(pod: cluster_views.PodView) -> bool:
 def _why_pending(pod: cluster_views.PodView) -> tuple[str, str]:
     if pod.waiting is not None:
         reason, message = pod.waiting
-        hint = IMAGE_HINT if reason in IMAGE else CONFIG_HINT if "Config" in reason else ""
-        return reason, f"{message}. Hint: {hint}." if hint else message
+        if reason in IMAGE:
+            return "ImagePullFailed", AGAIN.sub("", message)
+        return ("PodConfigFailed" if "Config" in reason else reason), message
     return ("Unschedulable", pod.unscheduled[1]) if pod.unscheduled is not None else ("", "")
 
 

@@ -13,13 +13,25 @@ HINTS = {
     "Diverged": "lower learning_rate, or set clip_norm",
     "PeerLost": "look at the ranks that ended first",
     "AgentLost": "look whether the machine or its network is away",
+    "Unschedulable": "lower run.resources or workers, or make room; it is tried again by itself",
+    "ImagePullFailed": "look at the name of the image and at its pull secrets; it is tried again",
+    "PodConfigFailed": "look whether what the pod names is there, as its Secret",
+    "PodNotMade": "raise the quota of the namespace, or lower run.resources or workers",
+    "Evicted": "the node ran short of memory or disk; ask for what the run needs in run.resources",
+    "NodeLost": "look whether the node or its network is away",
+    "PodGone": "look who deletes pods of this namespace",
     "Stalled": "look at the stacks in the log; if a step may take that long, raise "
     "telemetry.progressTimeoutSeconds",
 }
 """Reasons without a hint explain themselves."""
 
 
-def with_hint(sentence: str, failure: experiment.LastFailure) -> str:
+def with_hint(text: str, failure: experiment.LastFailure) -> str:
     """Return a sentence about a failure and what to do about it."""
-    hint = HINTS.get(failure.reason, "")
-    return f"{sentence}. Hint: {hint}." if hint and hint not in sentence else sentence
+    return sentence(text, failure.reason)
+
+
+def sentence(text: str, reason: str) -> str:
+    """Return a sentence and what to do about this reason, if anything is known to help."""
+    hint = HINTS.get(reason, "")
+    return f"{text.rstrip('.')}. Hint: {hint}." if hint and hint not in text else text

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from quintile.core import conditions, experiment, facts, meta, runplan
+from quintile.core import conditions, experiment, facts, failure_hints, meta, runplan
 
 RANKING = {
     "Succeeded": "Succeeded",
@@ -22,6 +22,9 @@ RANKING = {
 
 TERMINAL_TYPES = ("Succeeded", "Failed", "Stopped")
 METRIC_LIMIT = 16
+PLACED = "Placed"
+"""Condition: whether all pods of the attempt have a node, an image and what they name."""
+
 TIMES = "step/"
 """How the names of metrics begin that say where the time of a step went."""
 
@@ -134,6 +137,24 @@ def progressing(
     return "Unknown", "NoStepsTold", "no rank has told how many steps are done"
 
 
+def placed(
+    before: Sequence[meta.Condition], replicas: Sequence[runplan.ObservedReplica]
+) -> tuple[conditions.Status, str, str] | None:
+    """Return status, reason and message of Placed; None when there is nothing to say.
+
+    Only what once waited for something (a node, an image, a Secret) is told to wait no more.
+    """
+    waiting = [entry for entry in replicas if entry.state == "pending" and entry.reason]
+    if waiting:
+        first = waiting[0]
+        more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
+        words = f"{first.name}{more}: {first.message or first.reason}"
+        return "False", first.reason, failure_hints.sentence(words, first.reason)
+    if conditions.find(before, PLACED) is None or any(e.state == "pending" for e in replicas):
+        return None
+    return "True", "Placed", ""
+
+
 def checkpoint(
     before: experiment.CheckpointRef | None, known: facts.TrialFacts
 ) -> experiment.CheckpointRef | None:
@@ -170,7 +191,9 @@ def _with_phase(status: experiment.TrialStatus, *, now_s: float) -> experiment.T
     name, cause = conditions.phase(status.conditions, RANKING, default="Pending")
     accepted = conditions.find(status.conditions, "Accepted")
     refused = accepted if accepted is not None and accepted.status == "False" else None
-    source = cause or refused
+    place = conditions.find(status.conditions, PLACED) if name == "Pending" else None
+    waiting = place if place is not None and place.status == "False" else None
+    source = cause or refused or waiting
     fields: dict[str, object] = {
         "phase": name,
         "reason": source.reason if source is not None else "",

@@ -79,7 +79,8 @@ def judge(
     for entry in replicas:
         if entry.state == "lost":
             message = entry.message or f"the agent of {entry.name} is gone without an exit record"
-            return Verdict("restart", _failure(entry, reason="AgentLost", message=message))
+            reason = entry.reason or "AgentLost"
+            return Verdict("restart", _failure(entry, reason=reason, message=message))
     for entry in replicas:
         if entry.state == "exited" and entry.exit_code != 0:
             return _exited(template, known if spoke else None, entry)
