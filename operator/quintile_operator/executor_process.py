@@ -20,7 +20,7 @@ from typing import Final
 
 from quintile import logs, ports
 from quintile.core import errors, meta, runplan
-from quintile_operator import exit_watch, process_table, replica_folder
+from quintile_operator import exit_watch, process_table, replica_folder, revivals
 
 LOOPBACK: Final = "127.0.0.1"
 OWN_PREFIX: Final = "QUINTILE_"
@@ -66,6 +66,7 @@ class ProcessExecutor:
         self._replicas: dict[Place, replica_folder.Replica] = {}
         self._live: dict[process_table.ProcessId, Place] = {}
         self._ending: dict[Place, float] = {}
+        self._revivals = revivals.Revivals()
         self._children: dict[process_table.ProcessId, subprocess.Popen[bytes]] = {}
         self._listeners: list[Callable[[meta.Key], None]] = []
         self._watch = exit_watch.ExitWatch(self, on_fault=_log_fault)
@@ -112,6 +113,8 @@ class ProcessExecutor:
         for replica in run.replicas:
             with self._lock:
                 self._ensure(run, replica)
+        if run.elastic:
+            self._dismiss(run)
 
     def trials(self) -> Mapping[str, meta.Key]:
         """Return the key by uid of every trial that holds replicas."""
@@ -186,7 +189,8 @@ class ProcessExecutor:
         if known is not None:
             if place in self._ending:
                 raise errors.Unavailable(f"{wanted.name} is still ending.", hint="Try again.")
-            return
+            if not (run.elastic and self._revive(known)):
+                return
         self._check_name(run, wanted.name)
         record = replica_folder.Record(
             namespace=run.namespace,
@@ -210,6 +214,24 @@ class ProcessExecutor:
                 retry_after_s=5.0,
             ) from error
         _LOG.info("agent started", replica=wanted.name, pid=replica.record.pid)
+
+    def _revive(self, known: replica_folder.Replica) -> bool:
+        """Make room for an ended replica of an elastic attempt to start again, if it may now."""
+        seen, now_s = known.observe(), self._clock.now()
+        if not self._revivals.is_due(_place(known), seen, now_s=now_s):
+            return False
+        process_table.kill(known.left_behind())
+        known.drop_records()
+        return True
+
+    def _dismiss(self, run: runplan.RunPlan) -> None:
+        """Ask the replicas of an elastic attempt to leave that its plan does not name any more."""
+        named = {replica.name for replica in run.replicas}
+        for replica in self._of(run.trial_uid):
+            if replica.record.attempt == run.attempt and replica.record.name not in named:
+                self._end(replica, grace_s=run.grace_s)
+                self._revivals.forget(_place(replica))
+        self._watch.wake()
 
     def _check_name(self, run: runplan.RunPlan, name: str) -> None:
         for (uid, other), replica in self._replicas.items():

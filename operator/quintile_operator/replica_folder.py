@@ -125,6 +125,11 @@ class Replica:
             if path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path, ignore_errors=True)
 
+    def drop_records(self) -> None:
+        """Remove what an ended agent wrote about itself, so that another can begin here."""
+        for name in ("identity.json", "exit.json"):
+            (self.folder / name).unlink(missing_ok=True)
+
     def forget(self) -> None:
         """Remove the folder, and that of the trial when it was the last one."""
         # The record goes last: a folder that is half removed is still known after a crash.

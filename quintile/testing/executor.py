@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from quintile.core import errors, meta, runplan
+from quintile.core import errors, meta, runplan, verdict
 
 LIVE = ("pending", "running")
 
@@ -49,6 +49,8 @@ class FakeExecutor:
                 raise fault
             for plan in run.replicas:
                 self._ensure(run, plan)
+            if run.elastic:
+                self._dismiss(run)
             live = {entry.attempt for entry in self.observe(run.trial_uid) if entry.state in LIVE}
             self.most_live_attempts = max(self.most_live_attempts, len(live))
 
@@ -135,7 +137,8 @@ class FakeExecutor:
         if known is not None:
             if known.asked_to_end is not None:
                 raise errors.Unavailable(f"{plan.name} is still ending.")
-            return
+            if not (run.elastic and verdict.repairable(known.seen)):
+                return
         seen = runplan.ObservedReplica(
             trial_uid=run.trial_uid,
             attempt=run.attempt,
@@ -146,6 +149,16 @@ class FakeExecutor:
         )
         self._replicas[(run.trial_uid, plan.name)] = FakeReplica(plan=plan, run=run, seen=seen)
         self.started.append(plan.name)
+
+    def _dismiss(self, run: runplan.RunPlan) -> None:
+        named = {plan.name for plan in run.replicas}
+        for place, found in list(self._replicas.items()):
+            if place[0] != run.trial_uid or found.run.attempt != run.attempt or place[1] in named:
+                continue
+            if found.seen.state in LIVE:
+                found.asked_to_end = float(run.grace_s)
+            else:
+                del self._replicas[place]
 
     def _end(
         self,

@@ -16,8 +16,8 @@ import pytest
 from quintile import ports
 from quintile.adapters import clock
 from quintile.core import errors, meta
+from quintile.testing import elastic_contract, executor_contract, fake_agent, waiting
 from quintile.testing import executor as fake_executor
-from quintile.testing import executor_contract, fake_agent, waiting
 from quintile.testing.executor_contract import UID, plan, states
 from quintile_operator import executor_process, exit_watch, process_table
 
@@ -42,7 +42,7 @@ class FakeHand(executor_contract.Hand):
         self.fake.leave()
 
 
-class TestFake(executor_contract.Contract):
+class TestFake(executor_contract.Contract, elastic_contract.ElasticContract):
     @pytest.fixture
     def hand(self) -> executor_contract.Hand:
         return FakeHand()
@@ -101,7 +101,7 @@ def real(tmp_path: pathlib.Path) -> Iterator[ProcessHand]:
     made.end()
 
 
-class TestProcesses(executor_contract.Contract):
+class TestProcesses(executor_contract.Contract, elastic_contract.ElasticContract):
     @pytest.fixture
     def hand(self, real: ProcessHand) -> executor_contract.Hand:
         return real
