@@ -1,0 +1,254 @@
+"""What pods and Jobs say of replicas, document by document as the API server writes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from quintile.core import conditions, meta, runplan
+from quintile_operator import cluster_views, placement, replica_views
+from quintile_operator.manifests import marks
+
+NOW_S = conditions.seconds("2026-01-01T12:00:00Z")
+LABELS = {
+    marks.TRIAL: "digits-t0",
+    marks.TRIAL_UID: "u",
+    marks.ATTEMPT: "1",
+    marks.ROLE: "worker",
+    marks.MANAGED_BY: marks.OPERATOR,
+}
+
+
+def at(seconds: float) -> str:
+    return conditions.timestamp(NOW_S + seconds)
+
+
+def job(completions: int = 1, **changes: Any) -> cluster_views.JobView:
+    document = {
+        "metadata": {
+            "name": "job",
+            "namespace": "team",
+            "uid": "job-uid",
+            "labels": LABELS,
+            "creationTimestamp": at(-100),
+            **changes.pop("metadata", {}),
+        },
+        "spec": {"completions": completions, **changes.pop("spec", {})},
+        "status": changes,
+    }
+    found = cluster_views.job(document)
+    assert found is not None
+    return found
+
+
+def pod(
+    status: meta.Document | None = None, *, index: int = 0, name: str = "pod", **metadata: Any
+) -> cluster_views.PodView:
+    labels = {**LABELS, marks.INDEX: str(index), "batch.kubernetes.io/controller-uid": "job-uid"}
+    place = {
+        "name": name,
+        "namespace": "team",
+        "uid": name,
+        "creationTimestamp": at(-50),
+        "labels": labels,
+        **metadata,
+    }
+    document = {"metadata": place, "spec": {"nodeName": "node1"}, "status": status or {}}
+    found = cluster_views.pod(document)
+    assert found is not None
+    return found
+
+
+def with_state(phase: str, state: meta.Document, **status: Any) -> meta.Document:
+    return {"phase": phase, "containerStatuses": [{"name": "agent", "state": state}], **status}
+
+
+def ended(code: int, *, reason: str = "Error", message: str = "", **status: Any) -> meta.Document:
+    phase = "Succeeded" if code == 0 else "Failed"
+    terminated = {"exitCode": code, "reason": reason, "message": message}
+    return with_state(phase, {"terminated": terminated}, **status)
+
+
+def record(code: int, reason: str, message: str = "") -> str:
+    return json.dumps({"exit_code": code, "reason": reason, "message": message})
+
+
+def seen(*found: cluster_views.PodView, of: cluster_views.JobView | None = None) -> Any:
+    replicas = tuple(replica_views.replicas(of or job(), found, now_s=NOW_S))
+    assert len(replicas) == 1
+    return replicas[0]
+
+
+def brief(found: runplan.ObservedReplica) -> tuple[str, int | None, str]:
+    return found.state, found.exit_code, found.reason
+
+
+RUNNING = with_state("Running", {"running": {}})
+
+
+@pytest.mark.parametrize(
+    ("status", "expected", "words"),
+    [
+        ({}, ("pending", None, ""), ""),
+        (with_state("Pending", {"waiting": {"reason": "ContainerCreating"}}),
+         ("pending", None, ""), ""),
+        (RUNNING, ("running", None, ""), ""),
+        (ended(0, reason="Completed", message=record(0, "Completed")),
+         ("exited", 0, "Completed"), ""),
+        (ended(0, reason="Completed"), ("exited", 0, "Completed"), ""),
+        (ended(1, message=record(1, "UserError", "ValueError: no")),
+         ("exited", 1, "UserError"), "ValueError: no"),
+        (ended(137, reason="OOMKilled"), ("exited", 137, "OutOfMemory"), "killed for memory"),
+        (ended(137), ("lost", None, "AgentLost"), "left no exit record"),
+        (ended(139, message="a\nlast line\n"), ("lost", None, "AgentLost"), "last line"),
+        (ended(128, reason="StartError", message="exec: no such file"),
+         ("exited", 128, "StartError"), "no such file"),
+        ({"phase": "Failed", "reason": "Evicted", "message": "Usage of EmptyDir volume exceeds"},
+         ("exited", 137, "DiskFull"), "EmptyDir"),
+        ({"phase": "Failed", "reason": "Evicted", "message": "The node was low on memory"},
+         ("exited", 137, "Evicted"), "low on memory"),
+        ({"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": "no device"},
+         ("lost", None, "UnexpectedAdmissionError"), "no device"),
+        (with_state("Pending", {"waiting": {"reason": "ImagePullBackOff",
+                                            "message": 'Back-off pulling image "x:1": '
+                                                       "ErrImagePull: not found"}}),
+         ("pending", None, "ImagePullFailed"), "not found"),
+        (with_state("Pending", {"waiting": {"reason": "ErrImagePull", "message": "not found"}}),
+         ("pending", None, "ImagePullFailed"), "not found"),
+        (with_state("Pending", {"waiting": {"reason": "CreateContainerConfigError",
+                                            "message": 'secret "s" not found'}}),
+         ("pending", None, "PodConfigFailed"), 'secret "s"'),
+        ({"phase": "Pending",
+          "conditions": [{"type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                          "message": "0/1 nodes", "lastTransitionTime": at(-5)}]},
+         ("pending", None, "Unschedulable"), "0/1 nodes"),
+    ],
+)  # fmt: skip
+def test_a_pod_says_how_its_replica_is(
+    status: meta.Document, expected: tuple[str, int | None, str], words: str
+) -> None:
+    found = seen(pod(status))
+    assert brief(found) == expected
+    assert words in found.message
+    assert (found.name, found.role, found.index) == ("digits-t0-a1-worker-0", "worker", 0)
+
+
+def test_both_ways_in_which_an_image_fails_read_alike() -> None:
+    again = {
+        "reason": "ImagePullBackOff",
+        "message": 'Back-off pulling image "x": ErrImagePull: no',
+    }
+    once = {"reason": "ErrImagePull", "message": "no"}
+    first, second = (seen(pod(with_state("Pending", {"waiting": w}))) for w in (again, once))
+    assert first == second
+
+
+def test_a_disrupted_pod_is_replaced_and_the_newest_pod_counts() -> None:
+    drained = {"type": "DisruptionTarget", "status": "True", "message": "drained"}
+    gone = pod(ended(75, message=record(75, "Preempted"), conditions=[drained]), name="first")
+    assert brief(seen(gone)) == ("pending", None, "Disrupted")
+    deleted = pod(ended(75, message=record(75, "Preempted")), name="first")
+    assert brief(seen(deleted)) == ("pending", None, "Disrupted")
+    newer = pod(RUNNING, name="second", creationTimestamp=at(-1))
+    assert brief(seen(gone, newer)) == ("running", None, "")
+    assert brief(seen(newer, gone)) == ("running", None, "")
+
+
+@pytest.mark.parametrize(("since_s", "state"), [(-29.0, "running"), (-30.0, "lost")])
+def test_a_pod_that_does_not_end_is_lost_after_its_grace(since_s: float, state: str) -> None:
+    found = pod(RUNNING, deletionTimestamp=at(since_s))
+    assert seen(found).state == state
+    assert replica_views.due_s(found) == NOW_S + since_s + replica_views.LOST_MARGIN_S
+
+
+@pytest.mark.parametrize(("since_s", "state"), [(-59.0, "running"), (-60.0, "lost")])
+def test_a_node_that_is_silent_loses_its_pods(since_s: float, state: str) -> None:
+    told = [
+        {"type": "Ready", "status": "False", "lastTransitionTime": at(since_s)},
+        {"type": "ContainersReady", "status": "True", "lastTransitionTime": at(-100)},
+    ]
+    found = seen(pod({**RUNNING, "conditions": told}))
+    assert found.state == state
+    assert found.reason == ("NodeLost" if state == "lost" else "")
+
+
+def test_an_index_without_a_pod_is_what_its_job_says() -> None:
+    assert brief(seen()) == ("pending", None, "")
+    assert brief(seen(of=job(completedIndexes="0"))) == ("exited", 0, "Completed")
+    assert brief(seen(of=job(failedIndexes="0"))) == ("lost", None, "PodGone")
+    failed = [{"type": "Failed", "status": "True", "message": "no quota"}]
+    assert brief(seen(of=job(conditions=failed))) == ("pending", None, "PodNotMade")
+    notes = {marks.WORDS: "0/1 nodes", marks.RESUME: "5", marks.TRIES: "2"}
+    held = job(metadata={"annotations": notes}, spec={"suspend": True})
+    assert brief(seen(of=held)) == ("pending", None, "Unschedulable")
+    assert (held.words, held.resume_s, held.tries) == ("0/1 nodes", 5.0, 2)
+
+
+def test_indexes_are_read_as_jobs_write_them() -> None:
+    assert cluster_views.indexes("") == frozenset()
+    assert cluster_views.indexes("0,2-4,9") == {0, 2, 3, 4, 9}
+
+
+def test_pods_of_a_deleted_job_count_until_they_are_gone() -> None:
+    running = replica_views.orphan(pod(RUNNING), now_s=NOW_S)
+    assert running is not None and running.state == "running"
+    assert replica_views.orphan(pod(ended(0)), now_s=NOW_S) is None
+    lost = pod(RUNNING, deletionTimestamp=at(-31))
+    assert replica_views.orphan(lost, now_s=NOW_S) is None
+
+
+@pytest.mark.parametrize("missing", [marks.TRIAL_UID, marks.ROLE, marks.ATTEMPT, marks.INDEX])
+def test_objects_of_others_are_left_out(missing: str) -> None:
+    labels = {**LABELS, marks.INDEX: "0"}
+    del labels[missing]
+    document = {"metadata": {"name": "p", "namespace": "team", "uid": "p", "labels": labels}}
+    assert cluster_views.pod(document) is None
+
+
+class Requests:
+    """Takes the patches of a placement."""
+
+    def __init__(self) -> None:
+        self.patches: list[tuple[str, meta.Document]] = []
+
+    def patch(self, path: str, body: meta.Document, *, manager: str) -> meta.Document:
+        self.patches.append((path.rpartition("/")[2], body))
+        return body
+
+
+def homeless(since_s: float) -> cluster_views.PodView:
+    condition = {
+        "type": "PodScheduled",
+        "status": "False",
+        "message": "0/1 nodes",
+        "lastTransitionTime": at(since_s),
+    }
+    return pod({"phase": "Pending", "conditions": [condition]})
+
+
+def test_a_pod_without_a_node_takes_all_roles_of_its_attempt_back() -> None:
+    requests: Any = Requests()
+    keeper = placement.Placement(requests, 60.0)
+    roles = [job(), job(metadata={"name": "servers", "uid": "other"})]
+    assert not list(keeper.keep(roles, [homeless(-59)], now_s=NOW_S))
+    assert len(list(keeper.keep(roles, [homeless(-60)], now_s=NOW_S))) == 2
+    assert [name for name, _ in requests.patches] == ["job", "servers"]
+    body = requests.patches[0][1]
+    assert body["spec"] == {"suspend": True}
+    notes = body["metadata"]["annotations"]
+    assert notes[marks.WORDS] == "0/1 nodes"
+    assert notes[marks.RESUME] == str(round(NOW_S + placement.pause_s(1)))
+
+
+def test_it_is_tried_again_after_a_pause_that_doubles() -> None:
+    requests: Any = Requests()
+    keeper = placement.Placement(requests, 60.0)
+    notes = {marks.WORDS: "w", marks.RESUME: str(NOW_S + 1), marks.TRIES: "1"}
+    held = job(metadata={"annotations": notes}, spec={"suspend": True})
+    assert not list(keeper.keep([held], [], now_s=NOW_S))
+    assert len(list(keeper.keep([held], [], now_s=NOW_S + 1))) == 1
+    assert requests.patches[0][1]["spec"] == {"suspend": False}
+    pauses = [placement.pause_s(tries) for tries in range(1, 8)]
+    assert pauses[:3] == [30.0, 60.0, 120.0] and pauses[-1] == placement.LONGEST_PAUSE_S
