@@ -15,7 +15,15 @@ from fastapi import staticfiles
 from starlette import routing, types
 
 from quintile import ports, settings
-from quintile.adapters import http_guard, outbox, problem_json, signed_urls, sql, tokens_ed25519
+from quintile.adapters import (
+    http_guard,
+    outbox,
+    problem_json,
+    readiness,
+    signed_urls,
+    sql,
+    tokens_ed25519,
+)
 from quintile_api import (
     audit,
     background,
@@ -71,8 +79,9 @@ class ApiDependencies:
         api_url: Base URL at which agents and people reach this API.
         settings: The API's settings.
         admin: Name of the first administrator.
-        project: Name of the first project.
+        projects: Names of the projects that exist from the start.
         python: Interpreter of agents, for dry runs.
+        checks: What else must answer before the service is ready, by name.
         body_limits: Larger body limits by path prefix, for routes of mounted parts.
     """
 
@@ -88,8 +97,9 @@ class ApiDependencies:
     api_url: str
     settings: settings.ApiSettings = settings.ApiSettings()
     admin: str = "admin"
-    project: str = "default"
+    projects: tuple[str, ...] = ("default",)
     python: str = sys.executable
+    checks: readiness.Checks = field(default_factory=dict)
     body_limits: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -113,7 +123,7 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
     routes; ``app.state.background`` the background work, which the lifespan starts and stops.
     """
     ctx = make_context(deps)
-    sign_in.seed(ctx.database, ctx.clock, admin=deps.admin, project=deps.project)
+    sign_in.seed(ctx.database, ctx.clock, admin=deps.admin, projects=deps.projects)
     app = fastapi.FastAPI(
         title=TITLE,
         version=VERSION,
@@ -168,6 +178,7 @@ def make_context(deps: ApiDependencies) -> context.Context:
         session_key=deps.session_key,
         api_url=deps.api_url,
         python=deps.python,
+        checks={"The database": database.ping, **deps.checks},
     )
 
 

@@ -12,7 +12,7 @@ from typing import Annotated
 import fastapi
 
 from quintile import ports, settings
-from quintile.adapters import outbox, signed_urls, sql, tokens_ed25519
+from quintile.adapters import outbox, readiness, signed_urls, sql, tokens_ed25519
 from quintile_api import eventlog
 from quintile_api.coordinator import service
 from quintile_api.runs import logs
@@ -41,6 +41,7 @@ class Context:
     session_key: bytes
     api_url: str
     python: str
+    checks: readiness.Checks
 
 
 def current(request: fastapi.Request) -> Context:

@@ -6,6 +6,7 @@ from importlib import metadata
 
 import fastapi
 
+from quintile.adapters import readiness
 from quintile.core.meta import Message
 from quintile_api import context
 
@@ -40,6 +41,6 @@ def alive() -> HealthView:
 
 @router.get("/readyz")
 def ready(ctx: context.Current) -> HealthView:
-    """The database answers too; 503 with Retry-After when not."""
-    ctx.database.ping()
+    """All that the service needs answers too; 503 that names who is away when not."""
+    readiness.check(ctx.checks)
     return HealthView()

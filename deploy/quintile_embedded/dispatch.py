@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import re
 from collections.abc import AsyncIterator
-from typing import Final
 
 import fastapi
 
 from quintile.adapters import http_guard
-
-_LABELING: Final = re.compile(
-    r"/api/v1/(projects/[^/]+/labeling-jobs(/|$)|internal/labeling/|labeling/)", re.ASCII
-)
+from quintile.core import origin
 
 
 class Dispatcher:
@@ -27,7 +22,7 @@ class Dispatcher:
         self, scope: http_guard.Scope, receive: http_guard.Receive, send: http_guard.Send
     ) -> None:
         """Serve one request; lifespans are the business of ``lifespan``."""
-        found = self._labeling if _LABELING.match(scope.get("path", "")) else self._api
+        found = self._labeling if origin.is_labeling(scope.get("path", "")) else self._api
         await found(scope, receive, send)
 
     @contextlib.asynccontextmanager

@@ -153,7 +153,7 @@ def _build(site: Site) -> Instance:
     stores = _open_stores(site)
     api = api_app.create_app(_api_dependencies(site, stores))
     context = api.state.context
-    admin = sign_in.seed(context.database, context.clock, admin=site.admin, project=PROJECT)
+    admin = sign_in.seed(context.database, context.clock, admin=site.admin, projects=(PROJECT,))
     client = sdk_client.AsyncClient(
         IN_PROCESS,
         token=site.keys.service_token,
@@ -219,7 +219,7 @@ def _api_dependencies(site: Site, stores: Stores) -> api_app.ApiDependencies:
         api_url=site.address.url,
         settings=_api_settings(site),
         admin=site.admin,
-        project=PROJECT,
+        projects=(PROJECT,),
     )
 
 

@@ -61,7 +61,8 @@ def run(home: pathlib.Path | None = None, host: str | None = None, port: int | N
 
 def _run(start: Start) -> None:
     # Heavy modules load only now: a start that fails above fails at once.
-    from quintile_embedded import instance, serving
+    from quintile.adapters import serving
+    from quintile_embedded import instance
 
     before = listening.read_port(start.home.port)
     homes.write_private(start.home.port, str(start.address.port).encode())

@@ -10,7 +10,7 @@ from typing import Final
 import fastapi
 
 from quintile import ports
-from quintile.adapters import http_guard, outbox, problem_json, sql, tokens_ed25519
+from quintile.adapters import http_guard, outbox, problem_json, readiness, sql, tokens_ed25519
 from quintile_labeling import background, context, health, migrations, tables
 from quintile_labeling import catalog as catalogs
 from quintile_labeling.routes import fact_routes, internal, jobs, views
@@ -40,6 +40,7 @@ class LabelingDependencies:
         lease_s: How long a task is held for who took it, in seconds.
         hosts: Allowed ``Host`` values without port.
         origins: Allowed ``Origin`` values beside the service's own.
+        checks: What else must answer before the service is ready, by name.
         body_limits: Larger body limits by path prefix, for routes of mounted parts.
     """
 
@@ -54,6 +55,7 @@ class LabelingDependencies:
     lease_s: float = LEASE_S
     hosts: frozenset[str] = http_guard.Policy.hosts
     origins: frozenset[str] = frozenset()
+    checks: readiness.Checks = field(default_factory=dict)
     body_limits: Mapping[str, int] = field(default_factory=dict)
 
 
@@ -96,6 +98,7 @@ def make_context(deps: LabelingDependencies) -> context.Context:
         verifier=deps.verifier,
         service_token=deps.service_token,
         lease_s=deps.lease_s,
+        checks={"The database": database.ping, **deps.checks},
     )
 
 

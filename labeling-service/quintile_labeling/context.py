@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy import event, orm
 
 from quintile import ports
-from quintile.adapters import outbox, signals, sql, tokens_ed25519
+from quintile.adapters import outbox, readiness, signals, sql, tokens_ed25519
 from quintile.core import errors, labeling_job
 from quintile_labeling import catalog as catalogs
 from quintile_labeling import tables
@@ -53,6 +53,7 @@ class Context:
     verifier: tokens_ed25519.TrialTokenVerifier
     service_token: str
     lease_s: float
+    checks: readiness.Checks = field(default_factory=dict)
     bells: Bells = field(default_factory=Bells)
 
     def changed(self, session: orm.Session, job: tables.Job) -> None:

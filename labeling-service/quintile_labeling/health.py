@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fastapi
 
+from quintile.adapters import readiness
 from quintile.core.meta import Message
 from quintile_labeling import context
 
@@ -25,6 +26,6 @@ def alive() -> HealthView:
 @router.get("/readyz")
 @router.get("/api/v1/labeling/health")
 def ready(ctx: context.Current) -> HealthView:
-    """The database answers too; 503 with Retry-After when not."""
-    ctx.database.ping()
+    """All that the service needs answers too; 503 that names who is away when not."""
+    readiness.check(ctx.checks)
     return HealthView()

@@ -103,6 +103,29 @@ def _sqlite_engine(address: sa.URL, pool: dict[str, Any]) -> sa.Engine:
     return engine
 
 
+def in_schema(url: str, schema: str) -> str:
+    """Return the address with ``schema`` as the only place of unqualified names; it is made.
+
+    Several processes may call it at the same time. An SQLite address is returned as it is.
+
+    Raises:
+        Unavailable: The database is away.
+        InvalidSpec: As ``create_engine``.
+    """
+    engine = create_engine(url, pool_size=1)
+    if engine.dialect.name != "postgresql":
+        return url
+    lock = {"key": zlib.crc32(f"schema {schema}".encode())}
+    try:
+        with translated(), engine.begin() as connection:
+            connection.execute(sa.text("SELECT pg_advisory_xact_lock(:key)"), lock)
+            connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+    finally:
+        engine.dispose()
+    address = sa.make_url(url).update_query_dict({"options": f"-csearch_path={schema}"})
+    return address.render_as_string(hide_password=False)
+
+
 class Database:
     """Sessions on one engine; the only way in which services reach their rows.
 

@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
 import pathlib
+import re
 from dataclasses import dataclass
 
 from cryptography import exceptions as crypto_exceptions
@@ -20,6 +22,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from quintile.core import errors
+
+_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY-----", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -58,13 +62,18 @@ class TrialTokenSigner:
 
 
 class TrialTokenVerifier:
-    """Checks trial tokens; cannot make one."""
+    """Checks trial tokens; cannot make one.
+
+    ``public_pem`` holds one public key, or two while one takes over from the other.
+    """
 
     def __init__(self, public_pem: bytes) -> None:
-        key = serialization.load_pem_public_key(public_pem)
-        if not isinstance(key, ed25519.Ed25519PublicKey):
-            raise errors.InvalidSpec("The key that verifies trial tokens is not an Ed25519 key.")
-        self._key = key
+        self._keys = tuple(_public_key(pem) for pem in _BLOCK.findall(public_pem))
+        if not self._keys:
+            raise errors.InvalidSpec(
+                "The key that verifies trial tokens holds no public key in PEM.",
+                hint="Write the public key that belongs to trial.pem.",
+            )
 
     def verify(self, token: str, *, now_s: float) -> TrialClaims:
         """Return the claims of a token that is genuine and not expired.
@@ -75,7 +84,7 @@ class TrialTokenVerifier:
         first, _, second = token.partition(".")
         try:
             payload = _decode(first)
-            self._key.verify(_decode(second), payload)
+            self._check(_decode(second), payload)
             claims = _claims(payload)
         except (crypto_exceptions.InvalidSignature, binascii.Error, ValueError, KeyError) as error:
             raise errors.Unauthorized(
@@ -84,6 +93,23 @@ class TrialTokenVerifier:
         if claims.expires_s <= now_s:
             raise errors.Unauthorized(f"The token of trial {claims.trial} has expired.")
         return claims
+
+    def _check(self, signature: bytes, payload: bytes) -> None:
+        for key in self._keys[:-1]:
+            with contextlib.suppress(crypto_exceptions.InvalidSignature):
+                key.verify(signature, payload)
+                return
+        self._keys[-1].verify(signature, payload)
+
+
+def _public_key(pem: bytes) -> ed25519.Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(pem)
+    except ValueError as error:
+        raise errors.InvalidSpec("The key that verifies trial tokens cannot be read.") from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise errors.InvalidSpec("The key that verifies trial tokens is not an Ed25519 key.")
+    return key
 
 
 def new_private_pem() -> bytes:

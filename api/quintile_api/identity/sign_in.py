@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from quintile import ports
 from quintile.adapters import sql
 from quintile.core import identity
@@ -11,10 +13,12 @@ LINK_TTL_S = 600.0
 CLIENT_TTL_S = 365 * 86_400.0
 
 
-def seed(database: sql.Database, clock: ports.Clock, *, admin: str, project: str) -> str:
-    """Make the first project and the first admin when there are none; return the admin's name."""
+def seed(database: sql.Database, clock: ports.Clock, *, admin: str, projects: Sequence[str]) -> str:
+    """Make projects that are missing, and the first admin when there is none; return its name."""
     with database.write() as session:
-        repository.ensure_project(session, project, now_s=clock.now())
+        database.serialize(session, "seed")
+        for project in projects:
+            repository.ensure_project(session, project, now_s=clock.now())
         return repository.ensure_first_admin(session, admin, now_s=clock.now()).name
 
 

@@ -161,7 +161,7 @@ def test_every_change_of_a_person_is_sealed_in_the_audit(world: Any) -> None:
 
 def test_the_first_admin_is_made_once(world: Any) -> None:
     database, clock = world.ctx.database, world.clock
-    assert sign_in.seed(database, clock, admin="eve", project="default") == "ada"
+    assert sign_in.seed(database, clock, admin="eve", projects=("default",)) == "ada"
     with database.read() as session:
         assert session.scalar(sa.select(sa.func.count()).select_from(tables.User)) == 1
 

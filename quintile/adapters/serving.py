@@ -19,10 +19,12 @@ from typing import Final
 import uvicorn
 
 from quintile.adapters import http_guard
+from quintile.core import errors
 
 SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LAST_REQUESTS_S: Final = 3
 START_POLL_S: Final = 0.01
+BACKLOG: Final = 512
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,24 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave signals to ``serve``."""
         yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Return a socket that listens there.
+
+    Raises:
+        InvalidSpec: The host is none of ours, or the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        made = socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise errors.InvalidSpec(
+            f"Cannot listen on {host} port {port}: {error.strerror or error}.",
+            hint="Correct QUINTILE_HOST and QUINTILE_PORT.",
+        ) from error
+    made.setblocking(False)
+    return made
 
 
 def serve(service: Service, listener: socket.socket) -> None:
