@@ -328,10 +328,11 @@ class ProcessExecutor:
         if orphans:
             process_table.kill(orphans)
             return False
+        # First, so that nobody of that name begins in the folder while it is removed.
+        replica.forget()
         with self._lock:
             del self._replicas[_place(replica)]
             del self._ending[_place(replica)]
-        replica.forget()
         self._tell(replica.record.key)
         return True
 
