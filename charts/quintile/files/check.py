@@ -21,6 +21,7 @@ URL = os.environ["QUINTILE_API_URL"]
 PROJECT = os.environ["PROJECT"]
 NAME = f"check-{secrets.token_hex(3)}"
 WORDS = f"hello from {NAME}"
+SAME_ORIGIN = {"Origin": URL, "X-Quintile-CSRF": "1"}
 CLIENT = ("HOME", "PATH", "PYTHONSAFEPATH", "PYTHONUNBUFFERED")
 
 
@@ -50,7 +51,7 @@ def token():
     found = re.search(r"[?&]token=([\w.~-]+)", printed)
     if not found:
         sys.exit("admin-link printed no link")
-    with httpx.Client(base_url=f"{URL}/api/v1", timeout=20, headers={"Origin": URL}) as client:
+    with httpx.Client(base_url=f"{URL}/api/v1", timeout=20, headers=SAME_ORIGIN) as client:
         client.post("/session", json={"token": found[1]}).raise_for_status()
         cookies = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
         asked = {"name": NAME, "days": 1}
