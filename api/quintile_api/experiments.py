@@ -33,6 +33,12 @@ class ResumeRequest(Message):
     start: Literal["newest", "best"] = "newest"
 
 
+class ScaleRequest(Message):
+    """How many workers an elastic experiment shall have."""
+
+    workers: Annotated[int, Field(ge=1, le=1024)]
+
+
 class PlanView(Message):
     """What would run, per trial; nothing was made."""
 
@@ -109,7 +115,7 @@ def stop(
     if _phase(document) in experiment.TERMINAL:
         return document
     if body is not None and body.suspend:
-        return _set_suspend(ctx, document, suspend=True)
+        return _change(ctx, document, suspend=True)
     owned = [trial for trial in _trials(ctx, project) if trial["spec"]["experiment"] == name]
     if not owned:
         raise errors.Unavailable(
@@ -140,7 +146,29 @@ def resume(
         )
     if body is not None and body.start == "best":
         _rewind(ctx, document)
-    return _set_suspend(ctx, document, suspend=False)
+    return _change(ctx, document, suspend=False)
+
+
+@router.post("/experiments/{name}/scale", status_code=202)
+def scale(
+    _caller: access.Manager, ctx: context.Current, project: str, name: str, body: ScaleRequest
+) -> dict[str, Any]:
+    """Give an elastic experiment another number of workers, at a checkpoint. Idempotent."""
+    document = ctx.resources.get(meta.Key("Experiment", project, name))
+    if _phase(document) in experiment.TERMINAL:
+        raise errors.Conflict(
+            f"Experiment {name!r} is {_phase(document)} and cannot change its size.",
+            hint="Create a new experiment; only those that go on can be scaled.",
+        )
+    run = document["spec"]["run"]
+    if not experiment.Workers.model_validate(run["workers"]).elastic:
+        raise errors.InvalidSpec(
+            f"Experiment {name!r} has a fixed number of workers.",
+            hint="Name run.workers.min or max when it is created, which makes it elastic.",
+            field="workers",
+        )
+    wanted = {**run, "workers": {**run["workers"], "replicas": body.workers}}
+    return _change(ctx, document, run=wanted)
 
 
 @router.post("/experiments/{name}:plan")
@@ -254,8 +282,8 @@ def _rewind(ctx: context.Context, document: meta.Document) -> None:
         rewinding.to_best(ctx.database, ctx.objects, uid, name=trial_name)
 
 
-def _set_suspend(ctx: context.Context, document: meta.Document, *, suspend: bool) -> meta.Document:
-    wanted = {**document, "spec": {**document["spec"], "suspend": suspend}}
+def _change(ctx: context.Context, document: meta.Document, **spec: Any) -> meta.Document:
+    wanted = {**document, "spec": {**document["spec"], **spec}}
     wanted.pop("status", None)
     return ctx.resources.apply(wanted, manager=MANAGER)
 

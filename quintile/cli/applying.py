@@ -63,11 +63,26 @@ async def _experiment(client: AsyncClient, project: str, document: dict[str, Any
     try:
         await client.experiments.create(project, document)
     except errors.Conflict as conflict:
-        found = await client.experiments.get(project, wanted.metadata.name)
-        if found.spec.model_copy(update={"suspend": wanted.spec.suspend}) != wanted.spec:
-            raise _differs(conflict, "Experiment", wanted.metadata.name) from conflict
-        return "unchanged"
+        name, workers = wanted.metadata.name, wanted.spec.run.workers
+        found = await client.experiments.get(project, name)
+        if _resized(found.spec, workers, suspend=wanted.spec.suspend) != wanted.spec:
+            raise _differs(conflict, "Experiment", name) from conflict
+        if found.spec.run.workers == workers:
+            return "unchanged"
+        await client.experiments.scale(project, name, workers=workers.replicas)
+        return "configured"
     return "created"
+
+
+def _resized(
+    spec: experiment.ExperimentSpec, wanted: experiment.Workers, *, suspend: bool
+) -> experiment.ExperimentSpec:
+    """Return a spec with what may change as it is wanted: suspend, and an elastic run's size."""
+    workers = spec.run.workers
+    if workers.elastic:
+        workers = workers.model_copy(update={"replicas": wanted.replicas})
+    run = spec.run.model_copy(update={"workers": workers})
+    return spec.model_copy(update={"suspend": suspend, "run": run})
 
 
 async def _labeling_job(client: AsyncClient, project: str, document: dict[str, Any]) -> str:

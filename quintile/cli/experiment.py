@@ -160,6 +160,20 @@ def resume(
 
 
 @app.command()
+def scale(
+    name: Name,
+    workers: Annotated[int, typer.Argument(min=1, max=1024, help="How many it shall have.")],
+    project: ProjectOption = None,
+) -> None:
+    """Give an elastic experiment another number of workers; it goes on from a checkpoint."""
+    from quintile.cli import connecting, rendering
+
+    with connecting.session(project) as session:
+        session.run(session.client.experiments.scale(session.project, name, workers=workers))
+    rendering.note(f"experiment {name} is asked to go on with {workers} workers")
+
+
+@app.command()
 def tensorboard(name: Name, project: ProjectOption = None) -> None:
     """Start TensorBoard for an experiment; print a link that opens it once, for ten minutes."""
     from quintile.cli import connecting, rendering

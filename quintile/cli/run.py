@@ -15,6 +15,8 @@ def run(
     script: run_options.ScriptArgument = None,
     arguments: run_options.Arguments = None,
     workers: run_options.Workers = 1,
+    min_workers: run_options.MinWorkers = None,
+    max_workers: run_options.MaxWorkers = None,
     servers: run_options.Servers = 0,
     consistency: run_options.Consistency = "sync",
     staleness: run_options.Staleness = None,
@@ -51,6 +53,8 @@ def run(
         run_config.RunConfig(
             no_of_ps=servers,
             no_of_workers=workers,
+            min_workers=min_workers,
+            max_workers=max_workers,
             consistency=consistency,  # type: ignore[arg-type] # the wire model checks it
             staleness=staleness,
             summary_save_frequency=summary_every,

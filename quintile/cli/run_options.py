@@ -12,6 +12,14 @@ ScriptArgument = Annotated[
 ]
 Arguments = Annotated[list[str] | None, typer.Argument(help="Arguments of the script, after --.")]
 Workers = Annotated[int, typer.Option("--workers", "-w", min=1, help="Worker processes.")]
+MinWorkers = Annotated[
+    int | None,
+    typer.Option("--min-workers", min=1, help="Makes it elastic: go on while so many are left."),
+]
+MaxWorkers = Annotated[
+    int | None,
+    typer.Option("--max-workers", min=1, help="Makes it elastic: it can be scaled up to so many."),
+]
 Servers = Annotated[
     int, typer.Option("--ps", min=0, help="Parameter servers; more than 0 means mode ps.")
 ]

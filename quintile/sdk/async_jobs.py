@@ -126,6 +126,12 @@ class AsyncJob:
         await self._session.client.experiments.resume(self._project, self.experiment, start=from_)
         return self
 
+    async def scale(self, workers: int) -> AsyncJob:
+        """Give an elastic job another number of workers; it goes on from a checkpoint."""
+        calls = self._session.client.experiments
+        await calls.scale(self._project, self.experiment, workers=workers)
+        return self
+
     async def artifacts(self) -> Sequence[views.Artifact]:
         """Return what the job published: model, report, event files."""
         return await self._calls.artifacts(self._project, self.name)

@@ -136,6 +136,19 @@ class Job:
         self._session.run(self._aio.resume(from_))
         return self
 
+    def scale(self, workers: int) -> Job:
+        """Give an elastic job another number of workers; it goes on from a checkpoint.
+
+        Args:
+            workers: How many, between ``min_workers`` and ``max_workers`` of its ``RunConfig``.
+
+        Raises:
+            Conflict: The job has ended.
+            InvalidSpec: It is not elastic, or the number is out of bounds.
+        """
+        self._session.run(self._aio.scale(workers))
+        return self
+
     def artifacts(self) -> Sequence[views.Artifact]:
         """Return what the job published: model, report, event files."""
         return self._session.run(self._aio.artifacts())

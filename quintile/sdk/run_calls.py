@@ -58,6 +58,13 @@ class ExperimentCalls:
             Call("POST", path, json={"start": start}), experiment.Experiment
         )
 
+    async def scale(self, project: str, name: str, *, workers: int) -> experiment.Experiment:
+        """Give an elastic experiment another number of workers, at a checkpoint."""
+        path = paths.project(project, "experiments", name, "scale")
+        return await self._link.model(
+            Call("POST", path, json={"workers": workers}), experiment.Experiment
+        )
+
     async def tensorboard(self, project: str, name: str) -> str:
         """Start an experiment's TensorBoard; return a link that opens it once, for ten minutes."""
         path = paths.project(project, "experiments", name, "tensorboard")

@@ -90,6 +90,10 @@ class RunConfig:
     Attributes:
         no_of_ps: Parameter servers; more than 0 means mode ``ps``.
         no_of_workers: Worker processes.
+        min_workers: With it (or ``max_workers``) the run is elastic: it goes on without workers
+            that are lost while so many are left, and ``job.scale`` changes their number. For
+            built-in models and functions, modes ddp and horovod. None = ``no_of_workers``.
+        max_workers: The most workers that it can be scaled to. None = ``no_of_workers``.
         summary_save_frequency: Steps between reported metrics.
         run_eval: Whether the evaluation split is evaluated.
         use_gpu: Whether workers get GPUs.
@@ -128,6 +132,8 @@ class RunConfig:
     failure_rules: Sequence[Mapping[str, object]] = ()
     consistency: Consistency = "sync"
     staleness: int | None = None
+    min_workers: int | None = None
+    max_workers: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
 
     def check(self) -> None:

@@ -93,7 +93,7 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
             "mode": config.mode,
             "comm": config.comm,
             "horovod": {"controller": config.horovod_controller},
-            "workers": {"replicas": config.no_of_workers},
+            "workers": _workers(config),
             "ps": _servers(config),
             "useGpu": config.use_gpu,
             "runEval": config.run_eval,
@@ -111,6 +111,12 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
         },
     }
     return spec if wanted.dataset is None else {**spec, "dataset": wanted.dataset}
+
+
+def _workers(config: run_config.RunConfig) -> dict[str, Any]:
+    bounds = {"min": config.min_workers, "max": config.max_workers}
+    given = {name: value for name, value in bounds.items() if value is not None}
+    return {"replicas": config.no_of_workers, **given}
 
 
 def _servers(config: run_config.RunConfig) -> dict[str, Any]:

@@ -32,6 +32,7 @@ NEEDS = {
     ("DELETE", f"{E}/{{name}}"): "manager",
     ("POST", f"{E}/{{name}}/stop"): "manager",
     ("POST", f"{E}/{{name}}/resume"): "manager",
+    ("POST", f"{E}/{{name}}/scale"): "manager",
     ("POST", f"{E}/{{name}}:plan"): "viewer",
     ("POST", f"{E}/{{name}}/tensorboard"): "viewer",
     ("GET", f"{E}/{{name}}/tensorboard/{{path:path}}"): "viewer",

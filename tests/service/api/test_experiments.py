@@ -98,6 +98,32 @@ def test_suspend_and_resume_change_the_spec(world: Any) -> None:
     assert client.get(f"{E}/digits").json()["spec"]["suspend"] is False
 
 
+def test_an_elastic_experiment_can_be_scaled_within_its_bounds(world: Any) -> None:
+    world.experiment("digits", run={"workers": {"replicas": 2, "min": 1, "max": 4}})
+    client = world.admin()
+    assert client.post(f"{E}/digits/scale", json={"workers": 4}).status_code == 202
+    found = client.get(f"{E}/digits").json()
+    assert found["spec"]["run"]["workers"] == {"replicas": 4, "min": 1, "max": 4}
+    assert found["metadata"]["generation"] == 2
+    answer = client.post(f"{E}/digits/scale", json={"workers": 5})
+    assert (answer.status_code, answer.json()["field"]) == (422, "spec.run")
+    assert "workers.max 4 is below replicas 5" in answer.json()["detail"]
+    for wrong in (0, 1025, "two"):
+        assert client.post(f"{E}/digits/scale", json={"workers": wrong}).status_code == 422
+    assert client.get(f"{E}/digits").json()["spec"]["run"]["workers"]["replicas"] == 4
+
+
+def test_who_is_not_elastic_or_has_ended_is_not_scaled(world: Any) -> None:
+    made = world.experiment("digits")
+    client = world.admin()
+    answer = client.post(f"{E}/digits/scale", json={"workers": 3})
+    assert answer.status_code == 422
+    assert "fixed number of workers" in answer.json()["detail"]
+    key = meta.Key("Experiment", "default", "digits")
+    world.resources.patch_status(key, {"phase": "Succeeded"}, uid=made["metadata"]["uid"])
+    assert client.post(f"{E}/digits/scale", json={"workers": 3}).status_code == 409
+
+
 def test_stop_before_there_is_a_trial_asks_to_come_back(world: Any) -> None:
     world.experiment("digits")
     answer = world.admin().post(f"{E}/digits/stop")

@@ -246,6 +246,35 @@ def test_a_spec_that_this_release_cannot_run_fails_with_a_reason(world: Any) -> 
     assert "elastic run, but mode is mpi" in world.status(PARENT)["message"]
 
 
+def test_a_lost_worker_of_an_elastic_run_is_started_again_in_its_attempt(world: Any) -> None:
+    world.experiment(run={"workers": {"replicas": 3, "min": 2, "max": 4}})
+    world.settle()
+    [trial] = world.trials()
+    uid = world.uid(trial)
+    world.executor.set_running(uid)
+    name = world.executor.observe(uid)[1].name
+    world.executor.lose(uid, name)
+    world.settle()
+    assert world.executor.started.count(name) == 2
+    assert world.status(trial)["attempt"] == 1
+
+
+def test_the_size_of_an_elastic_run_reaches_its_replicas(world: Any) -> None:
+    world.experiment(run={"workers": {"replicas": 2, "min": 1, "max": 4}})
+    world.settle()
+    [trial] = world.trials()
+    uid = world.uid(trial)
+    world.executor.set_running(uid)
+    for replicas in (4, 2):
+        world.change(PARENT, run={"workers": {"replicas": replicas, "min": 1, "max": 4}})
+        world.settle()
+        world.executor.leave()
+        assert len(world.executor.observe(uid)) == replicas
+    made = world.resources.get(trial)["spec"]
+    assert (made["batchWorkers"], made["template"]["run"]["workers"]["replicas"]) == (2, 2)
+    assert world.status(trial)["attempt"] == 1
+
+
 def test_an_event_sink_that_is_away_stops_nothing(
     world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

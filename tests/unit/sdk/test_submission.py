@@ -36,11 +36,14 @@ class TestSpec:
         assert spec["estimator"]["builtin"] == {"task": "classification", "model": "resnet18"}
         parsed = run_calls.check(spec)
         assert parsed.run.workers.replicas == 1
+        assert not parsed.run.workers.elastic
         assert parsed.dataset is not None
 
     def test_every_field_of_the_run_config_arrives(self) -> None:
         config = RunConfig(
             no_of_workers=3,
+            min_workers=2,
+            max_workers=6,
             summary_save_frequency=7,
             run_eval=False,
             use_gpu=True,
@@ -55,6 +58,7 @@ class TestSpec:
         spec = run_calls.check(submission.spec_of(wanted(config=config), None))
         run = spec.run
         assert (run.workers.replicas, run.mode, run.use_gpu) == (3, "ddp", True)
+        assert (run.workers.min, run.workers.max, run.workers.elastic) == (2, 6, True)
         assert (run.run_eval, run.deterministic) == (False, True)
         assert (run.resources.cpu, run.resources.memory) == ("500m", "1Gi")
         assert spec.telemetry.summary_every_steps == 7
