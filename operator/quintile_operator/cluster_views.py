@@ -66,13 +66,18 @@ class PodView:
 
 @dataclass(frozen=True)
 class JobView:
-    """One Job. ``held``: suspended because its pods found no node, with the scheduler's words."""
+    """One Job.
+
+    ``words``: of the scheduler, when it was suspended because its pods found no node; ``resume_s``
+    when it is tried again. ``elastic``: it makes pods again whose agents ended.
+    """
 
     place: Place
     name: str
     uid: str
     completions: int
     created_s: float = 0.0
+    elastic: bool = False
     suspended: bool = False
     deleting: bool = False
     failed: frozenset[int] = frozenset()
@@ -129,6 +134,7 @@ def job(document: meta.Document) -> JobView | None:
         uid=metadata["uid"],
         completions=int(spec.get("completions", 1)),
         created_s=_seconds(metadata.get("creationTimestamp")) or 0.0,
+        elastic="backoffLimitPerIndex" not in spec,
         suspended=bool(spec.get("suspend")),
         deleting="deletionTimestamp" in metadata,
         failed=indexes(status.get("failedIndexes", "")),

@@ -31,10 +31,18 @@ def replicas(
     """Yield the replicas of a Job; an index that has no pod yet is pending."""
     newest: dict[int, cluster_views.PodView] = {}
     for pod in sorted(pods, key=lambda one: (one.created, one.name)):
-        newest[pod.index] = pod
+        known = newest.get(pod.index)
+        # Who was asked to leave ended the attempt for all, whatever the Job makes afterwards.
+        if known is None or job.elastic or not _yielded(known):
+            newest[pod.index] = pod
     for index in range(job.completions):
         found = newest.get(index)
-        yield _of_pod(found, now_s=now_s) if found is not None else _absent(job, index)
+        if found is None or (job.suspended and found.ended is not None):
+            yield _absent(job, index)
+        elif job.elastic and _yielded(found):
+            yield _replaced(found, f"pod {found.name} was asked to leave")
+        else:
+            yield _of_pod(found, now_s=now_s)
 
 
 def orphan(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica | None:
@@ -67,10 +75,8 @@ def _absent(job: cluster_views.JobView, index: int) -> runplan.ObservedReplica:
 
 def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica:
     place, index = pod.place, pod.index
-    if pod.phase == "Failed" and (pod.disruption or _yielded(pod)):
-        # The Job replaces it; to its peers it is an agent that starts again.
-        words = pod.disruption or f"pod {pod.name} was deleted; its agent saved its state and left"
-        return _seen(place, index, "pending", reason="Disrupted", message=words)
+    if pod.phase == "Failed" and pod.disruption and not _yielded(pod):
+        return _replaced(pod, pod.disruption)
     if pod.ended is not None or pod.phase in ("Succeeded", "Failed"):
         return _ended(pod)
     due = due_s(pod)
@@ -81,6 +87,11 @@ def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedRepl
         return _seen(place, index, "running")
     reason, message = _why_pending(pod)
     return _seen(place, index, "pending", reason=reason, message=message)
+
+
+def _replaced(pod: cluster_views.PodView, words: str) -> runplan.ObservedReplica:
+    """Return the replica of a pod that the Job makes again: an agent that starts anew."""
+    return _seen(pod.place, pod.index, "pending", reason="Disrupted", message=words)
 
 
 def _yielded(pod: cluster_views.PodView) -> bool:

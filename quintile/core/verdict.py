@@ -84,6 +84,12 @@ def judge(
     for entry in replicas:
         if entry.state == "exited" and entry.exit_code != 0:
             return _exited(template, known if spoke else None, entry)
+    ended = bool(replicas) and not live(replicas)
+    if spoke and state == "stopped" and not known.stop_requested and ended:
+        # No person asked for that: an agent was told to make room, and took its peers along.
+        message = "the agents were asked to leave; their state is saved"
+        cause = experiment.LastFailure(reason="Preempted", message=message)
+        return Verdict("preempted", cause)
     if spoke and known.generation > 0 and not replicas:
         message = "all replicas of the attempt are gone and left no exit record"
         cause = experiment.LastFailure(reason="ReplicasGone", message=message)

@@ -17,7 +17,7 @@ NO_BUDGET: Final = 2**31 - 1
 """The budget of restarts lives in the status of the Trial alone."""
 
 YIELDED: Final = 75
-"""Exit code of an agent that was asked to leave: state is saved, and its pod is replaced."""
+"""Exit code of an agent that was asked to leave: its state is saved."""
 
 LISTED = {"Secret": "secrets", "Service": "services", "NetworkPolicy": "networkpolicies"}
 ROOTS = {"Secret": "/api/v1", "Service": "/api/v1", "Job": "/apis/batch/v1"}
@@ -32,6 +32,7 @@ def documents(run: runplan.RunPlan, site: pods.PodSite) -> tuple[meta.Document, 
     Raises:
         InvalidSpec: Replicas of one role differ in more than index and host.
     """
+    site = pods.site_of(run, site)
     shared = (secret(run), *((policy(run, site),) if site.network_policies else ()), service(run))
     return (*shared, *(job(run, site, role) for role in roles(run)))
 
@@ -112,8 +113,8 @@ def service(run: runplan.RunPlan) -> meta.Document:
 def job(run: runplan.RunPlan, site: pods.PodSite, role: str) -> meta.Document:
     """Return the Indexed Job of a role.
 
-    A disrupted pod (a drained node, an eviction, a preemption, a deletion by hand) is replaced by
-    the Job; an agent that ended by itself is not, whatever its exit code: what follows is the
+    A pod that is lost with its node, or was asked to leave, does not count as failed; an agent that
+    ended by itself does, and its index is over, whatever its exit code: what follows is the
     reconciler's to say.
     """
     replicas = [replica for replica in run.replicas if replica.role == role]

@@ -127,7 +127,9 @@ CASES: dict[str, tuple[facts.TrialFacts, tuple[Any, ...], str, str]] = {
         "restart",
         "MemberGone",
     ),
-    "stopped by request": (known("stopped"), both("exited"), "none", ""),
+    "stopped by request": (known("stopped", stop_requested=True), both("exited"), "none", ""),
+    "asked to leave by the cluster": (known("stopped"), both("exited"), "preempted", "Preempted"),
+    "still leaving": (known("stopped"), (replica("exited"), replica(index=1)), "none", ""),
     "facts of an older attempt": (
         known("failed", attempt=0, failure=rank()),
         both("pending"),

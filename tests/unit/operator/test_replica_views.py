@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -35,7 +36,7 @@ def job(completions: int = 1, **changes: Any) -> cluster_views.JobView:
             "creationTimestamp": at(-100),
             **changes.pop("metadata", {}),
         },
-        "spec": {"completions": completions, **changes.pop("spec", {})},
+        "spec": {"completions": completions, "backoffLimitPerIndex": 0, **changes.pop("spec", {})},
         "status": changes,
     }
     found = cluster_views.job(document)
@@ -147,13 +148,23 @@ def test_both_ways_in_which_an_image_fails_read_alike() -> None:
 
 def test_a_disrupted_pod_is_replaced_and_the_newest_pod_counts() -> None:
     drained = {"type": "DisruptionTarget", "status": "True", "message": "drained"}
-    gone = pod(ended(75, message=record(75, "Preempted"), conditions=[drained]), name="first")
+    gone = pod(ended(137, conditions=[drained]), name="first")
     assert brief(seen(gone)) == ("pending", None, "Disrupted")
-    deleted = pod(ended(75, message=record(75, "Preempted")), name="first")
-    assert brief(seen(deleted)) == ("pending", None, "Disrupted")
     newer = pod(RUNNING, name="second", creationTimestamp=at(-1))
     assert brief(seen(gone, newer)) == ("running", None, "")
     assert brief(seen(newer, gone)) == ("running", None, "")
+
+
+def test_who_was_asked_to_leave_ended_the_attempt_for_all() -> None:
+    left = pod(ended(75, message=record(75, "Preempted")), name="first")
+    newer = pod(RUNNING, name="second", creationTimestamp=at(-1))
+    assert brief(seen(left)) == ("exited", 75, "Preempted")
+    assert brief(seen(left, newer)) == ("exited", 75, "Preempted")
+    elastic = dataclasses.replace(job(), elastic=True)
+    assert brief(seen(left, of=elastic)) == ("pending", None, "Disrupted")
+    assert brief(seen(left, newer, of=elastic)) == ("running", None, "")
+    held = dataclasses.replace(job(), suspended=True, words="0/1 nodes")
+    assert brief(seen(left, of=held)) == ("pending", None, "Unschedulable")
 
 
 @pytest.mark.parametrize(("since_s", "state"), [(-29.0, "running"), (-30.0, "lost")])
