@@ -8,6 +8,7 @@ import pytest
 
 from quintile.adapters import events_sql, sql
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import events as fake_events
 from quintile.testing.event_contract import Contract, Sink, event
 from quintile_api import eventlog
@@ -31,7 +32,7 @@ class TestSql(Contract):
 
 
 def opened(path: pathlib.Path, clock: fake_clock.FakeClock) -> events_sql.SqlEventSink:
-    database = sql.Database(sql.create_engine(f"sqlite:///{path}"))
+    database = sql.Database(sql.create_engine(databases.at(path)))
     return events_sql.SqlEventSink(database, clock=clock)
 
 

@@ -15,11 +15,11 @@ from quintile.adapters import facts_http, outbox, signals, signed_urls, sql, tok
 from quintile.adapters import facts_joined as joined
 from quintile.core import errors, facts, meta
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases, served
 from quintile.testing import facts as fake_facts
 from quintile.testing import labeling as fake_labeling
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
-from quintile.testing import served
 from quintile_api import app as api_app
 from quintile_api import eventlog
 from quintile_api import facts as api_facts
@@ -202,7 +202,7 @@ class Services:
         )
         api = api_app.create_app(
             api_app.ApiDependencies(
-                engine_url=f"sqlite:///{folder / 'api.db'}",
+                engine_url=databases.at(folder / "api.db"),
                 objects=fake_objects.FakeObjectStore(),
                 resources=resources,
                 events=NoEvents(),
@@ -216,7 +216,7 @@ class Services:
         )
         labeling = labeling_app.create_app(
             labeling_app.LabelingDependencies(
-                engine_url=f"sqlite:///{folder / 'labeling.db'}",
+                engine_url=databases.at(folder / "labeling.db"),
                 objects=fake_objects.FakeObjectStore(),
                 resources=resources,
                 catalog=fake_labeling.FakeCatalog(),
@@ -273,7 +273,7 @@ class Jobs:
 def half(
     path: pathlib.Path, metadata: sa.MetaData | None, bell: signals.Signal
 ) -> tuple[sql.Database, outbox.Outbox]:
-    engine = sql.create_engine(f"sqlite:///{path}")
+    engine = sql.create_engine(databases.at(path))
     if metadata is None:
         metadata = sa.MetaData()
         rows = outbox.table(metadata)

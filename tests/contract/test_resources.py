@@ -10,6 +10,7 @@ from quintile import ports
 from quintile.adapters import resource_sql, sql
 from quintile.core import errors
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import resources as fake_resources
 from quintile.testing.resource_contract import KEY, KINDS, Contract, add, document, seen
 
@@ -21,7 +22,7 @@ class TestFake(Contract):
 
 
 def opened(path: pathlib.Path) -> resource_sql.SqlResourceStore:
-    database = sql.Database(sql.create_engine(f"sqlite:///{path}"))
+    database = sql.Database(sql.create_engine(databases.at(path)))
     return resource_sql.SqlResourceStore(database, clock=fake_clock.FakeClock())
 
 

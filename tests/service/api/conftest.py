@@ -10,7 +10,6 @@ import functools
 import hashlib
 import json
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +23,7 @@ from quintile import settings
 from quintile.adapters import http_guard, signed_urls, sql, tokens_ed25519
 from quintile.core import meta
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
 from quintile_api import app as api_app
@@ -103,7 +103,7 @@ class World:
     def start(self) -> fastapi.FastAPI:
         return api_app.create_app(
             api_app.ApiDependencies(
-                engine_url=f"sqlite:///{self.folder / 'api.db'}",
+                engine_url=databases.at(self.folder / "api.db"),
                 objects=self.objects,
                 resources=self.resources,
                 events=NoEvents(),
@@ -367,7 +367,7 @@ def portal() -> Iterator[from_thread.BlockingPortal]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A database with the newest schema and nothing in it."""
     path = tmp_path_factory.mktemp("schema") / "api.db"
-    engine = sql.create_engine(f"sqlite:///{path}")
+    engine = sql.create_engine(databases.at(path))
     migrations.migrate(engine)
     engine.dispose()
     return path
@@ -377,10 +377,11 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def world(
     tmp_path: pathlib.Path, portal: from_thread.BlockingPortal, migrated: pathlib.Path
 ) -> Iterator[World]:
-    shutil.copy(migrated, tmp_path / "api.db")
+    databases.copy(migrated, tmp_path / "api.db")
     made = World(tmp_path, portal)
     yield made
     made.ctx.database.dispose()
+    databases.drop(tmp_path / "api.db")
 
 
 @pytest.fixture

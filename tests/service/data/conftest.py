@@ -10,7 +10,6 @@ import hashlib
 import io
 import json
 import pathlib
-import shutil
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
@@ -26,6 +25,7 @@ from quintile import ports, settings
 from quintile.adapters import object_directory, signed_urls, sql, tokens_ed25519
 from quintile.core import datasets, meta
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import resources as fake_resources
 from quintile_api import app as api_app
 from quintile_api import context, eventlog, migrations
@@ -66,7 +66,7 @@ class World:
     def start(self) -> None:
         self.app = api_app.create_app(
             api_app.ApiDependencies(
-                engine_url=f"sqlite:///{self.folder / 'api.db'}",
+                engine_url=databases.at(self.folder / "api.db"),
                 objects=self.objects,
                 resources=self.resources,
                 events=NoEvents(),
@@ -298,7 +298,7 @@ def portal() -> Iterator[from_thread.BlockingPortal]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A database with the newest schema and nothing in it."""
     path = tmp_path_factory.mktemp("schema") / "api.db"
-    engine = sql.create_engine(f"sqlite:///{path}")
+    engine = sql.create_engine(databases.at(path))
     migrations.migrate(engine)
     engine.dispose()
     return path
@@ -308,10 +308,11 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def world(
     tmp_path: pathlib.Path, portal: from_thread.BlockingPortal, migrated: pathlib.Path
 ) -> Iterator[World]:
-    shutil.copy(migrated, tmp_path / "api.db")
+    databases.copy(migrated, tmp_path / "api.db")
     made = World(tmp_path, portal)
     yield made
     made.stop()
+    databases.drop(tmp_path / "api.db")
 
 
 @pytest.fixture(scope="module")
@@ -322,7 +323,7 @@ def shared_world(
 ) -> Iterator[World]:
     """A world for many requests of one module that change nothing."""
     folder = tmp_path_factory.mktemp("shared")
-    shutil.copy(migrated, folder / "api.db")
+    databases.copy(migrated, folder / "api.db")
     made = World(folder, portal)
     yield made
     made.stop()

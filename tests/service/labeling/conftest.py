@@ -10,7 +10,6 @@ import functools
 import hashlib
 import io
 import pathlib
-import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +25,7 @@ from quintile.adapters import sql, tokens_ed25519
 from quintile.core import facts, labeling_job, meta, rounds, tasks
 from quintile.engine import certify
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import labeling as fakes
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
@@ -102,7 +102,7 @@ class World:
     def start(self) -> fastapi.FastAPI:
         made = labeling_app.create_app(
             labeling_app.LabelingDependencies(
-                engine_url=f"sqlite:///{self.folder / 'labeling.db'}",
+                engine_url=databases.at(self.folder / "labeling.db"),
                 objects=self.objects,
                 resources=self.resources,
                 catalog=self.catalog,
@@ -114,8 +114,11 @@ class World:
             )
         )
         # Tests end processes, not power: without fsync they take a third of the time.
-        engine = made.state.context.database.engine
-        sa.event.listen(engine, "checkout", lambda link, *_: link.execute(_FAST).close())
+        database = made.state.context.database
+        if database.is_sqlite:
+            sa.event.listen(
+                database.engine, "checkout", lambda link, *_: link.execute(_FAST).close()
+            )
         return made
 
     def restart(self) -> None:
@@ -488,7 +491,7 @@ def portal() -> Iterator[from_thread.BlockingPortal]:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A database with the newest schema and nothing in it."""
     path = tmp_path_factory.mktemp("schema") / "labeling.db"
-    engine = sql.create_engine(f"sqlite:///{path}")
+    engine = sql.create_engine(databases.at(path))
     migrations.migrate(engine)
     engine.dispose()
     return path
@@ -498,11 +501,12 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 def world(
     tmp_path: pathlib.Path, portal: from_thread.BlockingPortal, migrated: pathlib.Path
 ) -> Iterator[World]:
-    shutil.copy(migrated, tmp_path / "labeling.db")
+    databases.copy(migrated, tmp_path / "labeling.db")
     made = World(tmp_path, portal)
     yield made
     made.app.state.background.stop()
     made.ctx.database.dispose()
+    databases.drop(tmp_path / "labeling.db")
 
 
 @pytest.fixture(scope="module")
@@ -513,7 +517,7 @@ def shared(
 ) -> Iterator[World]:
     """A world for tests that change nothing in it."""
     folder = tmp_path_factory.mktemp("shared")
-    shutil.copy(migrated, folder / "labeling.db")
+    databases.copy(migrated, folder / "labeling.db")
     made = World(folder, portal)
     yield made
     made.ctx.database.dispose()

@@ -27,8 +27,8 @@ from quintile.cli import main as program
 from quintile.core import meta
 from quintile.sdk import blocking, configuration
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases, waiting
 from quintile.testing import resources as fake_resources
-from quintile.testing import waiting
 from quintile_api import app as api_app
 from quintile_api import eventlog, migrations
 from quintile_api.identity import sign_in
@@ -97,7 +97,7 @@ class World:
         urls = signed_urls.UrlSigner(b"u" * 32, base_url="http://localhost")
         self.app = api_app.create_app(
             api_app.ApiDependencies(
-                engine_url=f"sqlite:///{self.folder / 'api.db'}",
+                engine_url=databases.at(self.folder / "api.db"),
                 objects=object_directory.DirectoryObjectStore(
                     self.folder / "store", urls=urls, clock=self.clock
                 ),
@@ -182,7 +182,7 @@ class World:
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     """A migrated database file; copying it is quicker than migrating again."""
     folder = tmp_path_factory.mktemp("migrated")
-    engine = sql.create_engine(f"sqlite:///{folder / 'api.db'}")
+    engine = sql.create_engine(databases.at(folder / "api.db"))
     migrations.migrate(engine)
     engine.dispose()
     return folder / "api.db"
@@ -190,9 +190,10 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
 
 @pytest.fixture
 def world(tmp_path: pathlib.Path, migrated: pathlib.Path) -> Iterator[World]:
-    (tmp_path / "api.db").write_bytes(migrated.read_bytes())
+    databases.copy(migrated, tmp_path / "api.db")
     found = World(tmp_path)
     with contextlib.ExitStack() as stack:
+        stack.callback(databases.drop, tmp_path / "api.db")
         stack.callback(found.stop)
         yield found
 

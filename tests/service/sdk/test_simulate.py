@@ -15,6 +15,7 @@ from quintile.core import tasks
 from quintile.sdk import simulate
 from quintile.sdk.client import AsyncClient
 from quintile.testing import clock as fake_clock
+from quintile.testing import databases
 from quintile.testing import labeling as fakes
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
@@ -42,7 +43,7 @@ class Desk:
         signer = tokens_ed25519.TrialTokenSigner(tokens_ed25519.new_private_pem())
         self.app: fastapi.FastAPI = labeling_app.create_app(
             labeling_app.LabelingDependencies(
-                engine_url=f"sqlite:///{folder / 'labeling.db'}",
+                engine_url=databases.at(folder / "labeling.db"),
                 objects=fake_objects.FakeObjectStore(),
                 resources=fake_resources.FakeResourceStore(clock=clock),
                 catalog=catalog,

@@ -28,7 +28,7 @@ import uvicorn
 from quintile import settings
 from quintile.adapters import clock, object_directory, signed_urls, tokens_ed25519
 from quintile.core import experiment, facts, meta, names
-from quintile.testing import agents
+from quintile.testing import agents, databases
 from quintile.testing import resources as fake_resources
 from quintile_api import app as api_app
 from quintile_api import eventlog
@@ -79,7 +79,7 @@ class Server:
         """Serve; returns when the port answers."""
         self.app = api_app.create_app(
             api_app.ApiDependencies(
-                engine_url=f"sqlite:///{self.folder / 'api.db'}",
+                engine_url=databases.at(self.folder / "api.db"),
                 objects=self.objects,
                 resources=self.resources,
                 events=NoEvents(),
