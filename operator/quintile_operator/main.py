@@ -31,6 +31,7 @@ from quintile_operator import (
     canary,
     executor_kubernetes,
     figures,
+    gate,
     handlers,
     health,
     lease,
@@ -156,9 +157,11 @@ def build(site: Site) -> Operator:
     executor = executor_kubernetes.KubernetesExecutor(
         site.client, pod_site(wanted.kubernetes), clock=now, namespaces=places
     )
+    watched = canary.WatchedStore(store, site.canary)
+    marks: list[loop.Loop] = []
     looks = reconciler.Reconciler(
         parts.Parts(
-            resources=canary.WatchedStore(store, site.canary),
+            resources=watched,
             executor=executor,
             facts=facts,
             events=events_kube.KubeEventSink(site.client, now, COMPONENT),
@@ -166,6 +169,7 @@ def build(site: Site) -> Operator:
             minter=tokens_ed25519.TrialTokenSigner(_key(wanted, "trial.pem")),
             api_url=wanted.api_url,
             python=PYTHON,
+            gate=gate.Gate(watched, lambda key: marks[0].mark(key)),
         )
     )
     pace = loop.Pace()
@@ -175,11 +179,12 @@ def build(site: Site) -> Operator:
         site.figures.saw(document["kind"], event)
 
     origins = (
-        handlers.KopfSource(places, reconciler.KINDS, seen=seen),
+        handlers.KopfSource(places, (*reconciler.KINDS, *gate.KINDS), seen=seen),
         sources.FactsTail(facts, pace),
         sources.Resync(pace),
     )
     driver = loop.Loop(looks, origins, pace=pace, watcher=site.figures)
+    marks.append(driver)
     executor.subscribe(driver.mark)
     return Operator(driver, executor, facts)
 

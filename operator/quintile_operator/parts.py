@@ -8,6 +8,7 @@ from typing import Protocol
 
 from quintile import ports
 from quintile.adapters import tokens_ed25519
+from quintile_operator.gate import Gate
 
 
 class Minter(Protocol):
@@ -31,6 +32,7 @@ class Parts:
         minter: Signs the tokens of trial attempts.
         api_url: Base URL of the API as agents reach it.
         python: Interpreter that runs the agents.
+        gate: Queues and runtimes; None where there are none.
     """
 
     resources: ports.ResourceStore
@@ -41,3 +43,4 @@ class Parts:
     minter: Minter
     api_url: str
     python: str = sys.executable
+    gate: Gate | None = None

@@ -49,6 +49,7 @@ RIGHTS: Final = (
     ),
     Right("", "events", ("get", "create", "patch"), "notes for people"),
     Right(meta.GROUP, "queues", READ, "quotas", "cluster"),
+    Right(meta.GROUP, "queues/status", ("patch",), "what a queue holds", "cluster"),
     Right(meta.GROUP, "clusterruntimes", READ, "images and limits", "cluster"),
     Right("coordination.k8s.io", "leases", ("get", "create", "patch"), "who leads", "own"),
 )

@@ -7,6 +7,7 @@ status is written before anything that depends on it is done, and every action i
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, TypeVar
@@ -28,6 +29,7 @@ from quintile.core import (
     rounds,
     search,
 )
+from quintile_operator import gate
 from quintile_operator.parts import Parts
 
 MANAGER: Final = "quintile-operator"
@@ -61,6 +63,8 @@ class Reconciler:
         """
         if key.kind == "Trial":
             return self._trial(key)
+        if key.kind in gate.KINDS:
+            return self._parts.gate.look(key) if self._parts.gate is not None else None
         document = self._load(key)
         if document is None:
             return None
@@ -70,6 +74,8 @@ class Reconciler:
 
     def known_keys(self) -> tuple[meta.Key, ...]:
         """Return every key that may want a look: all resources, and trials with processes."""
+        if self._parts.gate is not None:
+            self._parts.gate.learn()
         # Processes first: a trial that starts in between is in the list that is read afterwards.
         found = dict.fromkeys(self._parts.executor.trials().values())
         for kind in KINDS:
@@ -81,13 +87,18 @@ class Reconciler:
         document = self._load(key)
         uid = document["metadata"]["uid"] if document is not None else ""
         self._end_strangers(key, uid)
+        if self._parts.gate is not None:
+            self._parts.gate.forget(key, uid)
         if document is None:
             return None
         trial = experiment.Trial.model_validate(document)
         # Replicas are observed before the facts are read; see ``core.verdict``.
         replicas = self._parts.executor.observe(uid)
         known = self._parts.facts.trial(uid)
-        decided = reconcile.decide_trial(trial, known, replicas, now_s=self._parts.clock.now())
+        now_s = self._parts.clock.now()
+        decided = reconcile.decide_trial(trial, known, replicas, now_s=now_s)
+        if self._parts.gate is not None:
+            decided = self._parts.gate.decide(trial, decided, replicas, now_s=now_s)
         before = trial.status or experiment.TrialStatus()
         wake_s = self._carry_out(key, uid, before=before, decided=decided)
         for action in decided.actions:
@@ -102,9 +113,21 @@ class Reconciler:
         parent = experiment.Experiment.model_validate(document)
         names = [trial.metadata.name for trial in search.trials(parent)]
         stored = self._stored("Trial", key.namespace, names)
-        decided = rollup.decide_experiment(parent, stored, now_s=self._parts.clock.now())
+        decided = self._roll_up(parent, stored)
         before = parent.status or experiment.ExperimentStatus()
         return self._own(key, parent.metadata.uid, before=before, decided=decided)
+
+    def _roll_up(
+        self, parent: experiment.Experiment, stored: Mapping[str, meta.Document]
+    ) -> rollup.ExperimentDecision:
+        now_s = self._parts.clock.now()
+        # What began is not held back by a queue or runtime that changed since.
+        if self._parts.gate is not None and not stored:
+            try:
+                self._parts.gate.check(parent)
+            except errors.InvalidSpec as error:
+                return rollup.hold(parent, error, now_s=now_s, wake_s=gate.REFUSED_AGAIN_S)
+        return rollup.decide_experiment(parent, stored, now_s=now_s)
 
     def _labeling_job(self, key: meta.Key, document: meta.Document) -> float | None:
         job = labeling_job.LabelingJob.model_validate(document)
@@ -178,9 +201,13 @@ class Reconciler:
         )
         token = parts.minter.sign(claims)
         site = {"api_url": parts.api_url, "python": parts.python, "token": token}
+        pod = None
+        if parts.gate is not None:
+            trial, pod = parts.gate.dressed(trial)
         draft = plan.plan_trial(trial, attempt=attempt, hosts={}, **site)
         hosts = parts.executor.addresses(draft)
-        parts.executor.ensure(plan.plan_trial(trial, attempt=attempt, hosts=hosts, **site))
+        whole = plan.plan_trial(trial, attempt=attempt, hosts=hosts, **site)
+        parts.executor.ensure(dataclasses.replace(whole, pod=pod))
 
     def _end_strangers(self, key: meta.Key, uid: str) -> None:
         """End the processes of trials that lived under this name and are deleted."""

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pydantic
 
 from quintile.adapters import parsing
-from quintile.core import errors, experiment, labeling_job, meta
+from quintile.core import admin_kinds, errors, experiment, labeling_job, meta
 
 Resource = experiment.Experiment | experiment.Trial | labeling_job.LabelingJob
 MODELS: Final[Mapping[str, type[Resource]]] = {
@@ -34,9 +34,14 @@ class _LabelingJobStatus(pydantic.BaseModel):
     status: labeling_job.LabelingJobStatus
 
 
+class _QueueStatus(pydantic.BaseModel):
+    status: admin_kinds.QueueStatus
+
+
 _STATUSES: Final[Mapping[str, type[pydantic.BaseModel]]] = {
     "Experiment": _ExperimentStatus,
     "LabelingJob": _LabelingJobStatus,
+    "Queue": _QueueStatus,
     "Trial": _TrialStatus,
 }
 MUTABLE: Final[Mapping[str, tuple[str, ...]]] = {
@@ -85,7 +90,8 @@ def status_of(kind: str, status: meta.Document) -> meta.Document:
     Raises:
         InvalidSpec: The kind is unknown, or the status does not fit.
     """
-    _model_of(kind)
+    if kind not in _STATUSES:
+        _model_of(kind)
     found = parsing.parse_as(_STATUSES[kind], {"status": status}, what=f"The {kind}")
     whole: meta.Document = found.model_dump(mode="json", by_alias=True, exclude_none=True)
     return dict(whole["status"])

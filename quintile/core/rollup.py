@@ -22,6 +22,7 @@ from quintile.core import (
 
 ExperimentDecision = decision.Decision[experiment.ExperimentStatus]
 COPIED = (
+    "QuotaReserved",
     "Running",
     "Restarting",
     "Resized",
@@ -61,6 +62,17 @@ def decide_experiment(
         entry = conditions.condition("Accepted", "False", reason="NameTaken", message=message)
         return _decide(parent, [entry], now_s=now_s, wake_s=NAME_TAKEN_RETRY_S)
     return _with_trials(parent, stored, now_s=now_s)
+
+
+def hold(
+    parent: experiment.Experiment, error: errors.InvalidSpec, *, now_s: float, wake_s: float
+) -> ExperimentDecision:
+    """Return that an experiment waits for an administrator to make what it names."""
+    before = parent.status or experiment.ExperimentStatus()
+    if trial_status.is_terminal(before):
+        return decision.Decision(before, urgent=False)
+    entry = conditions.condition("Accepted", "False", reason="Refused", message=str(error))
+    return _decide(parent, [entry], now_s=now_s, wake_s=wake_s)
 
 
 def controller_uid(document: meta.Document) -> str:

@@ -27,10 +27,26 @@ class ReplicaPlan:
 
 
 @dataclass(frozen=True)
+class Pod:
+    """What a ClusterRuntime says about the pods of an attempt; empty = as the installation does.
+
+    ``tolerations`` are written as JSON, so that equal ones are equal.
+    """
+
+    image: str = ""
+    node_selector: tuple[tuple[str, str], ...] = ()
+    tolerations: tuple[str, ...] = ()
+    priority_class: str = ""
+    gpu_resource: str = ""
+    shm_bytes: int = 0
+
+
+@dataclass(frozen=True)
 class RunPlan:
     """One attempt of one trial; equal inputs give an equal plan.
 
     ``elastic``: replicas of the attempt may be lost, added and removed; see ``Executor.ensure``.
+    ``pod``: of the runtime that the trial names; means nothing where replicas are no pods.
     """
 
     namespace: str
@@ -42,6 +58,7 @@ class RunPlan:
     token: str
     grace_s: int = 60
     elastic: bool = False
+    pod: Pod | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 
-from quintile.core import admin_kinds, errors, experiment, quantities, topology
+from quintile.core import admin_kinds, errors, experiment, quantities, runplan, topology
 
 
 def apply(
@@ -37,6 +37,28 @@ def apply(
     )
     _check(filled, rules.limits, name=name)
     return spec.model_copy(update={"run": spec.run.model_copy(update={"resources": filled})})
+
+
+def pod(runtime: admin_kinds.ClusterRuntime) -> runplan.Pod:
+    """Return what a runtime says about pods.
+
+    Raises:
+        InvalidSpec: ``shmSize`` cannot be read.
+    """
+    rules = runtime.spec
+    tolerations = [
+        {name: value for name, value in entry.document().items() if value}
+        for entry in rules.tolerations
+    ]
+    shm = rules.shm_size
+    return runplan.Pod(
+        image=rules.image,
+        node_selector=tuple(sorted(rules.node_selector.items())),
+        tolerations=tuple(json.dumps(entry, sort_keys=True) for entry in tolerations),
+        priority_class=rules.priority_class or "",
+        gpu_resource=rules.gpu_resource,
+        shm_bytes=quantities.memory_bytes(shm, field="spec.shmSize") if shm else 0,
+    )
 
 
 def digest(runtime: admin_kinds.ClusterRuntime) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
@@ -91,6 +93,22 @@ class PodSite:
                 "the object store, or QUINTILE_KUBERNETES__NETWORK_POLICIES=false.",
                 field="kubernetes.egress",
             )
+
+
+def site_of(run: runplan.RunPlan, site: PodSite) -> PodSite:
+    """Return the site as the runtime of an attempt changes it."""
+    own = run.pod
+    if own is None:
+        return site
+    return dataclasses.replace(
+        site,
+        image=own.image or site.image,
+        node_selector={**(site.node_selector or {}), **dict(own.node_selector)},
+        tolerations=(*site.tolerations, *(json.loads(entry) for entry in own.tolerations)),
+        priority_class=own.priority_class or site.priority_class,
+        gpu_resource=own.gpu_resource or site.gpu_resource,
+        memory_bytes=own.shm_bytes or site.memory_bytes,
+    )
 
 
 def template(

@@ -1,0 +1,359 @@
+"""Lets attempts begin when their queue has room, in the pods that their runtime describes.
+
+Called by ``quintile_operator.reconciler`` between deciding and doing. An attempt that may not begin
+yet is held back with the condition ``QuotaReserved=False``, which says what it waits for; one that
+must give way saves its state, ends, and waits again. A trial that names no queue passes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final, TypeVar
+
+from quintile import logs, ports
+from quintile.core import (
+    admin_kinds,
+    conditions,
+    decision,
+    errors,
+    experiment,
+    meta,
+    plan,
+    queueing,
+    runplan,
+    runtimes,
+    trial_status,
+    verdict,
+)
+from quintile_operator import admission
+
+RESERVED: Final = "QuotaReserved"
+KINDS: Final = ("Queue", "ClusterRuntime")
+REFUSED_AGAIN_S: Final = 30.0
+STATUS_EVERY_S: Final = 15.0
+POLL_S: Final = 1.0
+
+TrialDecision = decision.Decision[experiment.TrialStatus]
+KindT = TypeVar("KindT", admin_kinds.Queue, admin_kinds.ClusterRuntime)
+_LOG: Final = logs.get(__name__)
+
+
+class Gate:
+    """Knows queues and runtimes, and who holds a place. Thread-safe.
+
+    Args:
+        resources: Where queues, runtimes and trials lie.
+        mark: Asks for a look at a trial whose turn has come; must not call back.
+    """
+
+    def __init__(self, resources: ports.ResourceStore, mark: Callable[[meta.Key], None]) -> None:
+        self._resources = resources
+        self._admission = admission.Admission(mark)
+        self._queues: dict[str, admin_kinds.Queue] = {}
+        self._runtimes: dict[str, admin_kinds.ClusterRuntime] = {}
+        self._uids: dict[meta.Key, str] = {}
+        self._lock = threading.RLock()
+        self._is_ready = False
+
+    def learn(self) -> None:
+        """Read queues and runtimes again; the first time, who holds a place already.
+
+        Raises:
+            Unavailable: They cannot be read.
+        """
+        with self._lock:
+            self._learn()
+
+    def look(self, key: meta.Key) -> float | None:
+        """Take over a queue or runtime that changed; keep the status of a queue up to date."""
+        self.learn()
+        queue = self._queues.get(key.name) if key.kind == "Queue" else None
+        if queue is None:
+            return None
+        before = queue.status or admin_kinds.QueueStatus()
+        now = self._admission.status(key.name)
+        update = {"admitted": now.admitted, "pending": now.pending, "used": now.used}
+        update["observed_generation"] = queue.metadata.generation
+        after = before.model_copy(update=update)
+        if after != before or queue.status is None:
+            self._resources.patch_status(key, after.document(), uid=queue.metadata.uid)
+        return STATUS_EVERY_S
+
+    def check(self, parent: experiment.Experiment) -> None:
+        """Refuse an Experiment that names what is not there, or asks for more than it may.
+
+        Raises:
+            InvalidSpec: Names the field, and what there is.
+        """
+        self._ready()
+        spec = parent.spec
+        runtimed = self._with_runtime(spec)
+        plan.check(runtimed)
+        if spec.queue is None:
+            return
+        queue = self._queue(spec.queue)
+        queueing.priority(queue.spec, spec.priority)
+        allowed = queue.spec.namespaces
+        if allowed and parent.metadata.namespace not in allowed:
+            raise errors.InvalidSpec(
+                f"Queue {spec.queue} is not for project {parent.metadata.namespace}.",
+                hint=f"It is for {', '.join(allowed)}; name another queue.",
+                field="spec.queue",
+            )
+
+    def dressed(self, trial: experiment.Trial) -> tuple[experiment.Trial, runplan.Pod | None]:
+        """Return a trial with what its runtime fills in, and the pods that it describes.
+
+        Raises:
+            InvalidSpec: As ``check``.
+        """
+        self._ready()
+        name = trial.spec.template.runtime
+        if name is None:
+            return trial, None
+        template = self._with_runtime(trial.spec.template)
+        spec = trial.spec.model_copy(update={"template": template})
+        return trial.model_copy(update={"spec": spec}), runtimes.pod(self._runtime(name))
+
+    def decide(
+        self,
+        trial: experiment.Trial,
+        decided: TrialDecision,
+        replicas: Sequence[runplan.ObservedReplica],
+        *,
+        now_s: float,
+    ) -> TrialDecision:
+        """Return the decision as the queue of the trial allows it."""
+        queue = trial.spec.template.queue
+        if queue is None:
+            return decided
+        self._ready()
+        turn = _Turn(trial, decided, alive=bool(verdict.live(replicas)), now_s=now_s)
+        self._remember(turn)
+        if turn.is_over:
+            if turn.alive:
+                return decided
+            self._admission.release(turn.uid)
+            return turn.marked("False", "Ended", "") if turn.holds else decided
+        if not (turn.wants or turn.holds or turn.leaves):
+            return decided
+        place = self._ask(queue, trial)
+        if place.answer == "evict":
+            return self._evict(queue, turn, place)
+        if place.answer == "granted":
+            return turn.marked("True", "Admitted", f"queue {queue}")
+        # A queue that was closed to a trial at work does not end it.
+        return turn.held_back(place) if turn.wants else decided
+
+    def forget(self, key: meta.Key, uid: str) -> None:
+        """Give back the place of a trial that lived under ``key`` before ``uid``."""
+        with self._lock:
+            known = self._uids.get(key, "")
+            if known in ("", uid):
+                return
+            del self._uids[key]
+        self._admission.release(known)
+
+    def _evict(self, queue: str, turn: _Turn, place: admission.Place) -> TrialDecision:
+        if turn.alive:
+            return turn.leaving(place)
+        self._admission.release(turn.uid)
+        return turn.gone(place, queue)
+
+    def _ask(self, queue: str, trial: experiment.Trial) -> admission.Place:
+        try:
+            return self._admission.ask(queue, self._claim(queue, trial))
+        except errors.InvalidSpec as error:
+            return admission.Place("refused", "InvalidSpec", str(error))
+
+    def _claim(self, queue: str, trial: experiment.Trial) -> queueing.Claim:
+        dressed, _ = self.dressed(trial)
+        run = plan.plan_trial(dressed, attempt=1, api_url="", python="", token="", hosts={})
+        known = self._queues.get(queue)
+        word = trial.spec.template.priority
+        return queueing.Claim(
+            uid=trial.metadata.uid,
+            key=meta.Key("Trial", trial.metadata.namespace, trial.metadata.name),
+            priority=queueing.priority(known.spec, word) if known is not None else 0,
+            since_s=conditions.seconds(trial.metadata.creation_timestamp),
+            demand=queueing.demand(run),
+        )
+
+    def _ready(self) -> None:
+        with self._lock:
+            if not self._is_ready:
+                self._learn()
+
+    def _learn(self) -> None:
+        self._queues = {one.metadata.name: one for one in self._read(admin_kinds.Queue)}
+        self._runtimes = {one.metadata.name: one for one in self._read(admin_kinds.ClusterRuntime)}
+        self._admission.learn(self._readable())
+        if not self._is_ready:
+            self._is_ready = True
+            self._restore()
+
+    def _restore(self) -> None:
+        for document in self._resources.list("Trial").items:
+            trial = experiment.Trial.model_validate(document)
+            queue, status = trial.spec.template.queue, trial.status
+            if queue is None or status is None or trial_status.is_terminal(status):
+                continue
+            if conditions.is_true(status.conditions, RESERVED) and queue in self._queues:
+                try:
+                    self._admission.restore(queue, self._claim(queue, trial))
+                except errors.InvalidSpec as error:
+                    _LOG.warning("a place was lost", trial=trial.metadata.name, error=str(error))
+
+    def _read(self, model: type[KindT]) -> Iterator[KindT]:
+        for document in self._resources.list(model.__name__).items:
+            try:
+                yield model.model_validate(document)
+            except ValueError as error:
+                _LOG.warning("not understood", name=document["metadata"]["name"], error=str(error))
+
+    def _readable(self) -> Iterator[admin_kinds.Queue]:
+        for name, queue in self._queues.items():
+            try:
+                queueing.limits(queue.spec)
+            except errors.InvalidSpec as error:
+                _LOG.warning("a queue cannot be used", queue=name, error=str(error))
+                continue
+            yield queue
+
+    def _remember(self, turn: _Turn) -> None:
+        place = turn.trial.metadata
+        with self._lock:
+            self._uids[meta.Key("Trial", place.namespace, place.name)] = turn.uid
+
+    def _queue(self, name: str) -> admin_kinds.Queue:
+        return _named(self._queues, name, "queue")
+
+    def _runtime(self, name: str) -> admin_kinds.ClusterRuntime:
+        return _named(self._runtimes, name, "runtime")
+
+    def _with_runtime(self, spec: experiment.ExperimentSpec) -> experiment.ExperimentSpec:
+        return runtimes.apply(spec, self._runtime(spec.runtime)) if spec.runtime else spec
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turn:
+    """One look at a trial that names a queue."""
+
+    trial: experiment.Trial
+    decided: TrialDecision
+    alive: bool
+    now_s: float
+
+    @property
+    def uid(self) -> str:
+        return self.trial.metadata.uid
+
+    @property
+    def before(self) -> experiment.TrialStatus:
+        return self.trial.status or experiment.TrialStatus()
+
+    @property
+    def wants(self) -> bool:
+        """Whether an attempt would begin."""
+        return any(isinstance(entry, decision.EnsureAttempt) for entry in self.decided.actions)
+
+    @property
+    def holds(self) -> bool:
+        return conditions.is_true(self.before.conditions, RESERVED)
+
+    @property
+    def leaves(self) -> bool:
+        found = conditions.find(self.before.conditions, RESERVED)
+        return found is not None and found.reason == "Preempted"
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial needs its place no longer, once its processes are gone."""
+        after = self.decided.status
+        return trial_status.is_terminal(after) or conditions.is_true(after.conditions, "Suspended")
+
+    def marked(
+        self,
+        status: conditions.Status,
+        reason: str,
+        message: str,
+        *,
+        update: Mapping[str, object] | None = None,
+    ) -> TrialDecision:
+        """Return the decision with the condition, and an event when it turned."""
+        after = self.decided.status
+        changes = [self._entry(RESERVED, status, reason, message)]
+        if reason == "Preempted":
+            changes.append(self._entry("Running", "False", reason, message))
+        merged = conditions.merge(after.conditions, changes, now_s=self.now_s)
+        phase, _ = conditions.phase(merged, trial_status.RANKING, default="Pending")
+        events = self.decided.events
+        known = conditions.find(self.before.conditions, RESERVED)
+        if known is None or (known.status, known.reason) != (status, reason):
+            events = (*events, self._event(reason, message))
+        return dataclasses.replace(
+            self.decided,
+            status=after.model_copy(
+                update={**(update or {}), "conditions": merged, "phase": phase}
+            ),
+            events=events,
+            urgent=self.decided.urgent or merged != self.before.conditions,
+        )
+
+    def held_back(self, place: admission.Place) -> TrialDecision:
+        """Return the decision without the attempt."""
+        words = {"reason": place.reason, "message": place.message}
+        made = self.marked("False", place.reason, place.message, update=words)
+        kept = tuple(e for e in made.actions if not isinstance(e, decision.EnsureAttempt))
+        wake_s = REFUSED_AGAIN_S if place.answer == "refused" else made.wake_s
+        return dataclasses.replace(made, actions=kept, wake_s=wake_s)
+
+    def leaving(self, place: admission.Place) -> TrialDecision:
+        """Return what lets the replicas save their state and go."""
+        words = {"reason": place.reason, "message": place.message}
+        made = self.marked("False", place.reason, place.message, update=words)
+        grace_s = float(self.trial.spec.template.checkpoint.grace_seconds)
+        removal = decision.DeleteReplicas(attempt=None, grace_s=grace_s)
+        return dataclasses.replace(made, actions=(removal,), wake_s=POLL_S)
+
+    def gone(self, place: admission.Place, queue: str) -> TrialDecision:
+        """Return the next attempt, which asks anew; the one that gave way is fenced."""
+        attempt = self.decided.status.attempt
+        if attempt == self.before.attempt:
+            attempt += 1
+        update = {"attempt": attempt, "generation": 0, "in_place_restarts": 0}
+        made = self.marked("False", place.reason, f"waits in queue {queue} again", update=update)
+        return dataclasses.replace(made, actions=(), wake_s=0.0)
+
+    def _entry(
+        self, kind: str, status: conditions.Status, reason: str, message: str
+    ) -> meta.Condition:
+        generation = self.trial.metadata.generation
+        return conditions.condition(
+            kind, status, reason=reason, message=message, generation=generation
+        )
+
+    def _event(self, reason: str, message: str) -> runplan.Event:
+        place = self.trial.metadata
+        return runplan.Event(
+            kind="Trial",
+            namespace=place.namespace,
+            name=place.name,
+            uid=place.uid,
+            type="Warning" if reason == "Preempted" else "Normal",
+            reason=reason,
+            message=message or reason,
+        )
+
+
+def _named(known: dict[str, KindT], name: str, what: str) -> KindT:
+    found = known.get(name)
+    if found is None:
+        raise errors.InvalidSpec(
+            f"There is no {what} {name}.",
+            hint=f"There is {', '.join(sorted(known)) or 'none'}; ask an administrator for others.",
+            field=f"spec.{what}",
+        )
+    return found
