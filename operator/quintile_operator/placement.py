@@ -1,12 +1,14 @@
 """Attempts that find no room: all or none of their pods hold a node.
 
 A pod without a node for longer than the deadline -> all Jobs of the attempt are suspended, which
-frees the nodes of its peers; after a pause that doubles they are tried again. Everything that is
-needed for that is in annotations of the Jobs, so another operator goes on where this one ended.
+frees the nodes of its peers; after a pause that doubles they are tried again. While peers hold
+nodes the deadline is short: attempts that each hold a part would wait for each other. Everything
+that is needed is in annotations of the Jobs, so another operator goes on where this one ended.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
@@ -17,14 +19,25 @@ from quintile.core import conditions, meta
 from quintile_operator import cluster_views
 from quintile_operator.manifests import marks
 
+HOLDING_S: Final = 45.0
+"""How long an attempt may hold a part of the nodes that it needs."""
+
 PAUSE_S: Final = 30.0
 LONGEST_PAUSE_S: Final = 600.0
+Gang = tuple[str, int]
+"""Uid of the trial and number of the attempt."""
+
 _LOG: Final = logs.get(__name__)
 
 
-def pause_s(tries: int) -> float:
-    """Return how long an attempt waits after it found no room ``tries`` times."""
-    return min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(max(tries - 1, 0), 16))
+def pause_s(tries: int, uid: str = "") -> float:
+    """Return how long an attempt waits after it found no room ``tries`` times.
+
+    By its uid every trial waits a little longer than others, up to twice as long: two that hindered
+    each other do not meet again.
+    """
+    longer = 1.0 + zlib.crc32(uid.encode()) % 1000 / 1000 if uid else 1.0
+    return longer * min(LONGEST_PAUSE_S, PAUSE_S * 2.0 ** min(max(tries - 1, 0), 16))
 
 
 class Placement:
@@ -42,33 +55,39 @@ class Placement:
         now_s: float,
     ) -> Iterator[meta.Document]:
         """Do what is due; yield the Jobs that were changed."""
-        gangs: dict[tuple[str, int], list[cluster_views.JobView]] = defaultdict(list)
+        members: dict[Gang, list[cluster_views.JobView]] = defaultdict(list)
         for job in jobs:
             if not job.deleting:
-                gangs[(job.place.trial_uid, job.place.attempt)].append(job)
-        homeless = {
-            (pod.place.trial_uid, pod.place.attempt): words
-            for pod in pods
-            if (words := self._overdue(pod, now_s))
-        }
-        for gang, members in gangs.items():
-            held = [job for job in members if job.suspended and job.words]
+                members[job.place.trial_uid, job.place.attempt].append(job)
+        found: dict[Gang, list[cluster_views.PodView]] = defaultdict(list)
+        for pod in pods:
+            if pod.gone_by_s is None and pod.ended is None:
+                found[pod.place.trial_uid, pod.place.attempt].append(pod)
+        for gang, own in members.items():
+            held = [job for job in own if job.suspended and job.words]
+            words = self._overdue(own, found[gang], now_s)
             if held and all(job.resume_s <= now_s for job in held):
                 yield from self._change(held, {"suspend": False}, {})
-            elif gang in homeless and not held:
-                tries = max(job.tries for job in members) + 1
+            elif words and not held:
+                tries = max(job.tries for job in own) + 1
                 notes = {
-                    marks.WORDS: conditions.clip(homeless[gang]),
-                    marks.RESUME: str(round(now_s + pause_s(tries))),
+                    marks.WORDS: conditions.clip(words),
+                    marks.RESUME: str(round(now_s + pause_s(tries, gang[0]))),
                     marks.TRIES: str(tries),
                 }
-                yield from self._change(members, {"suspend": True}, notes)
+                yield from self._change(own, {"suspend": True}, notes)
 
-    def _overdue(self, pod: cluster_views.PodView, now_s: float) -> str:
-        if pod.unscheduled is None or pod.gone_by_s is not None:
-            return ""
-        since_s, words = pod.unscheduled
-        return words if now_s - since_s >= self._deadline_s else ""
+    def _overdue(
+        self, jobs: list[cluster_views.JobView], pods: list[cluster_views.PodView], now_s: float
+    ) -> str:
+        """Return the scheduler's words when an attempt has waited for too long, else nothing."""
+        waiting = [pod.unscheduled for pod in pods if pod.unscheduled is not None]
+        holds = len(waiting) < len(pods)
+        if not waiting or (holds and any(job.elastic for job in jobs)):
+            return ""  # an elastic attempt goes on with those that it has
+        since_s, words = min(waiting)
+        limit_s = min(self._deadline_s, HOLDING_S) if holds else self._deadline_s
+        return words if now_s - since_s >= limit_s else ""
 
     def _change(
         self, jobs: Iterable[cluster_views.JobView], spec: meta.Document, notes: Mapping[str, str]

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quintile.core import conditions, meta, runplan
-from quintile_operator import cluster_views, placement, replica_views
+from quintile_operator import cluster_views, replica_views
 from quintile_operator.manifests import marks
 
 NOW_S = conditions.seconds("2026-01-01T12:00:00Z")
@@ -216,50 +216,3 @@ def test_objects_of_others_are_left_out(missing: str) -> None:
     del labels[missing]
     document = {"metadata": {"name": "p", "namespace": "team", "uid": "p", "labels": labels}}
     assert cluster_views.pod(document) is None
-
-
-class Requests:
-    """Takes the patches of a placement."""
-
-    def __init__(self) -> None:
-        self.patches: list[tuple[str, meta.Document]] = []
-
-    def patch(self, path: str, body: meta.Document, *, manager: str) -> meta.Document:
-        self.patches.append((path.rpartition("/")[2], body))
-        return body
-
-
-def homeless(since_s: float) -> cluster_views.PodView:
-    condition = {
-        "type": "PodScheduled",
-        "status": "False",
-        "message": "0/1 nodes",
-        "lastTransitionTime": at(since_s),
-    }
-    return pod({"phase": "Pending", "conditions": [condition]})
-
-
-def test_a_pod_without_a_node_takes_all_roles_of_its_attempt_back() -> None:
-    requests: Any = Requests()
-    keeper = placement.Placement(requests, 60.0)
-    roles = [job(), job(metadata={"name": "servers", "uid": "other"})]
-    assert not list(keeper.keep(roles, [homeless(-59)], now_s=NOW_S))
-    assert len(list(keeper.keep(roles, [homeless(-60)], now_s=NOW_S))) == 2
-    assert [name for name, _ in requests.patches] == ["job", "servers"]
-    body = requests.patches[0][1]
-    assert body["spec"] == {"suspend": True}
-    notes = body["metadata"]["annotations"]
-    assert notes[marks.WORDS] == "0/1 nodes"
-    assert notes[marks.RESUME] == str(round(NOW_S + placement.pause_s(1)))
-
-
-def test_it_is_tried_again_after_a_pause_that_doubles() -> None:
-    requests: Any = Requests()
-    keeper = placement.Placement(requests, 60.0)
-    notes = {marks.WORDS: "w", marks.RESUME: str(NOW_S + 1), marks.TRIES: "1"}
-    held = job(metadata={"annotations": notes}, spec={"suspend": True})
-    assert not list(keeper.keep([held], [], now_s=NOW_S))
-    assert len(list(keeper.keep([held], [], now_s=NOW_S + 1))) == 1
-    assert requests.patches[0][1]["spec"] == {"suspend": False}
-    pauses = [placement.pause_s(tries) for tries in range(1, 8)]
-    assert pauses[:3] == [30.0, 60.0, 120.0] and pauses[-1] == placement.LONGEST_PAUSE_S
