@@ -111,3 +111,5 @@ def quieten() -> None:
     """Let kopf log what an administrator must see alone: each event is a line otherwise."""
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf.objects").setLevel(logging.ERROR)
+    # A line for every request for facts.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
