@@ -20,7 +20,7 @@ from quintile.core import errors, facts, meta
 
 POLL_S: Final = 1.0
 PAGE: Final = 1000
-_NOTIFY = "quintile_outbox_notify"
+_PENDING = "quintile_outbox_pending"
 
 
 def table(metadata: sa.MetaData) -> sa.Table:
@@ -50,12 +50,23 @@ class Outbox:
         self._bells.append(bell)
 
     def append(self, session: orm.Session, kind: str, namespace: str, name: str) -> None:
-        """Note that an object changed; visible and notified when ``session`` commits."""
-        self._database.serialize(session, "outbox")
-        session.execute(self._rows.insert().values(kind=kind, namespace=namespace, name=name))
-        if not session.info.get(_NOTIFY):
-            session.info[_NOTIFY] = True
+        """Note that an object changed; visible and notified when ``session`` commits.
+
+        The row is written right before the commit, behind a lock that lasts until it: numbers
+        become visible in their order, and nothing else is locked after this lock.
+        """
+        pending: dict[meta.Key, None] = session.info.setdefault(_PENDING, {})
+        if not pending:
+            event.listen(session, "before_commit", self._write, once=True)
             event.listen(session, "after_commit", lambda _session: self._notify(), once=True)
+        pending[meta.Key(kind, namespace, name)] = None
+
+    def _write(self, session: orm.Session) -> None:
+        keys = session.info.pop(_PENDING)
+        # What is written along fails before the lock is taken, if it fails.
+        session.flush()
+        self._database.serialize(session, "outbox")
+        session.execute(self._rows.insert(), [key._asdict() for key in keys])
 
     def _notify(self) -> None:
         for signal in (self._signal, *self._bells):

@@ -44,6 +44,61 @@ def wanted() -> str:
     return os.environ.get(KEY, "")
 
 
+class Server:
+    """A private server in a folder of its own; ``url`` stays while it stops and starts.
+
+    Raises:
+        Missing: There are no programs to start one from.
+    """
+
+    def __init__(self) -> None:
+        self._programs = find_programs()
+        self._folder = tempfile.TemporaryDirectory(prefix="quintile-postgres-", dir=_memory())
+        root = self._root = pathlib.Path(self._folder.name)
+        self._owner = _owner(root)
+        options = ("-D", "data", "-U", USER, "-A", "trust", "-N", *_locale(self._programs))
+        subprocess.run(
+            [self._programs / "initdb", *options],
+            check=True,
+            stdout=subprocess.DEVNULL,
+            user=self._owner,
+            cwd=root,
+        )
+        self._port = _free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        """Address of a database of it."""
+        return f"postgresql+psycopg2://{USER}@127.0.0.1:{self._port}/postgres"
+
+    def start(self) -> None:
+        """Start it; returns when it answers."""
+        place = ("-D", "data", "-k", str(self._root), "-h", "127.0.0.1", "-p", str(self._port))
+        with (self._root / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._programs / "postgres", *place, *FAST, "-c", "max_connections=400"],
+                stdout=log,
+                stderr=log,
+                user=self._owner,
+                cwd=self._root,
+            )
+        waiting.until(lambda: _answers(self.url))
+
+    def stop(self) -> None:
+        """End it at once, with every connection. Idempotent."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGQUIT)
+            self._process.wait(30)
+            self._process = None
+
+    def close(self) -> None:
+        """End it and forget its files."""
+        self.stop()
+        self._folder.cleanup()
+
+
 @contextlib.contextmanager
 def running() -> Iterator[str]:
     """Yield the address of the server to use; starts one when the environment says so.
@@ -54,36 +109,11 @@ def running() -> Iterator[str]:
     if wanted() != START:
         yield wanted()
         return
-    programs = find_programs()
-    with tempfile.TemporaryDirectory(prefix="quintile-postgres-", dir=_memory()) as root:
-        data = pathlib.Path(root) / "data"
-        owner = _owner(pathlib.Path(root))
-        subprocess.run(
-            [programs / "initdb", "-D", data, "-U", USER, "-A", "trust", "-N", *_locale(programs)],
-            check=True,
-            stdout=subprocess.DEVNULL,
-            user=owner,
-            cwd=root,
-        )
-        port = _free_port()
-        log = (pathlib.Path(root) / "log").open("wb")
-        place = ("-D", str(data), "-k", root, "-h", "127.0.0.1", "-p", str(port))
-        server = subprocess.Popen(
-            [programs / "postgres", *place, *FAST, "-c", "max_connections=400"],
-            stdout=log,
-            stderr=log,
-            user=owner,
-            cwd=root,
-        )
-        url = f"postgresql+psycopg2://{USER}@127.0.0.1:{port}/postgres"
-        try:
-            waiting.until(lambda: _answers(url))
-            yield url
-        finally:
-            # At once, connections that a test left open and all: nothing of it is kept.
-            server.send_signal(signal.SIGQUIT)
-            server.wait(30)
-            log.close()
+    server = Server()
+    try:
+        yield server.url
+    finally:
+        server.close()
 
 
 @functools.cache
