@@ -18,6 +18,7 @@ SILENT_S: Final = 60.0
 
 KILLED: Final = 137
 NO_START: Final = 128
+LEFT: Final = "Preempted"
 OUT_OF_MEMORY: Final = "OOMKilled"
 NO_ROOM: Final = ("ephemeral", "emptydir", "disk")
 IMAGE: Final = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
@@ -31,16 +32,14 @@ def replicas(
     """Yield the replicas of a Job; an index that has no pod yet is pending."""
     newest: dict[int, cluster_views.PodView] = {}
     for pod in sorted(pods, key=lambda one: (one.created, one.name)):
-        known = newest.get(pod.index)
-        # Who was asked to leave ended the attempt for all, whatever the Job makes afterwards.
-        if known is None or job.elastic or not _yielded(known):
-            newest[pod.index] = pod
+        newest[pod.index] = pod
     for index in range(job.completions):
         found = newest.get(index)
         if found is None or (job.suspended and found.ended is not None):
             yield _absent(job, index)
-        elif job.elastic and _yielded(found):
-            yield _replaced(found, f"pod {found.name} was asked to leave")
+        elif job.elastic and _left(found):
+            words = found.disruption or f"pod {found.name} was asked to leave"
+            yield _seen(job.place, index, "pending", reason="Disrupted", message=words)
         else:
             yield _of_pod(found, now_s=now_s)
 
@@ -64,19 +63,26 @@ def due_s(pod: cluster_views.PodView) -> float | None:
 def _absent(job: cluster_views.JobView, index: int) -> runplan.ObservedReplica:
     if index in job.completed:
         return _seen(job.place, index, "exited", exit_code=0, reason="Completed")
+    if job.suspended and job.words:
+        return _seen(job.place, index, "pending", reason="Unschedulable", message=job.words)
+    if index in job.failed and job.words:
+        words = f"it gave its node back, for its peers found none: {job.words}"
+        return _seen(
+            job.place, index, "exited", exit_code=attempts.YIELDED, reason=LEFT, message=words
+        )
     if index in job.failed:
         words = "its pod was deleted by somebody, or by the loss of its node"
         return _seen(job.place, index, "lost", reason="PodGone", message=words)
-    if job.suspended and job.words:
-        return _seen(job.place, index, "pending", reason="Unschedulable", message=job.words)
     reason = "PodNotMade" if job.problem else ""
     return _seen(job.place, index, "pending", reason=reason, message=job.problem)
 
 
 def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica:
     place, index = pod.place, pod.index
-    if pod.phase == "Failed" and pod.disruption and not _yielded(pod):
-        return _replaced(pod, pod.disruption)
+    if _left(pod):
+        words = pod.disruption or (pod.ended.message if pod.ended is not None else "")
+        code = attempts.YIELDED
+        return _seen(place, index, "exited", exit_code=code, reason=LEFT, message=words)
     if pod.ended is not None or pod.phase in ("Succeeded", "Failed"):
         return _ended(pod)
     due = due_s(pod)
@@ -89,13 +95,10 @@ def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedRepl
     return _seen(place, index, "pending", reason=reason, message=message)
 
 
-def _replaced(pod: cluster_views.PodView, words: str) -> runplan.ObservedReplica:
-    """Return the replica of a pod that the Job makes again: an agent that starts anew."""
-    return _seen(pod.place, pod.index, "pending", reason="Disrupted", message=words)
-
-
-def _yielded(pod: cluster_views.PodView) -> bool:
-    return pod.ended is not None and pod.ended.exit_code == attempts.YIELDED
+def _left(pod: cluster_views.PodView) -> bool:
+    """Return whether an agent was made to leave: it saved its state, or had no time to."""
+    asked = pod.ended is not None and pod.ended.exit_code == attempts.YIELDED
+    return asked or (pod.phase == "Failed" and bool(pod.disruption))
 
 
 def _why_pending(pod: cluster_views.PodView) -> tuple[str, str]:

@@ -16,6 +16,9 @@ from quintile_operator.manifests import marks, pods
 NO_BUDGET: Final = 2**31 - 1
 """The budget of restarts lives in the status of the Trial alone."""
 
+ONCE: Final[meta.Document] = {"backoffLimitPerIndex": 0}
+"""The pod of an index is made once."""
+
 YIELDED: Final = 75
 """Exit code of an agent that was asked to leave: its state is saved."""
 
@@ -113,9 +116,8 @@ def service(run: runplan.RunPlan) -> meta.Document:
 def job(run: runplan.RunPlan, site: pods.PodSite, role: str) -> meta.Document:
     """Return the Indexed Job of a role.
 
-    A pod that is lost with its node, or was asked to leave, does not count as failed; an agent that
-    ended by itself does, and its index is over, whatever its exit code: what follows is the
-    reconciler's to say.
+    The Job of a fixed attempt makes every pod once: what follows its end is the reconciler's to
+    say. That of an elastic one makes pods again whose agents are lost, failed or asked to leave.
     """
     replicas = [replica for replica in run.replicas if replica.role == role]
     _check_alike(replicas)
@@ -126,16 +128,16 @@ def job(run: runplan.RunPlan, site: pods.PodSite, role: str) -> meta.Document:
             run.trial, uid=run.trial_uid, attempt=run.attempt, part=SECRET
         ),
     }
-    # The Job of an elastic attempt makes lost and failed pods again, with a growing pause.
-    kept = {} if run.elastic else {"backoffLimitPerIndex": 0}
+    # No rule that ignores an end goes with a limit per index: a pod that is to be replaced keeps
+    # its finalizer until it is; in a namespace that is being deleted that would be for ever.
+    ends = {"podFailurePolicy": {"rules": _replaced()}} if run.elastic else ONCE
     spec = {
         "completionMode": "Indexed",
         "completions": len(replicas),
         "parallelism": len(replicas),
         "backoffLimit": NO_BUDGET,
-        **kept,
+        **ends,
         "podReplacementPolicy": "Failed",
-        "podFailurePolicy": {"rules": _replaced()},
         "suspend": False,
         "ttlSecondsAfterFinished": site.ended_ttl_s,
         "template": pods.template(run, replicas[0], site, names=own),
@@ -146,7 +148,7 @@ def job(run: runplan.RunPlan, site: pods.PodSite, role: str) -> meta.Document:
 
 
 def _replaced() -> list[meta.Document]:
-    """Return the ends of a pod that are none of its replica, as rules of the Job."""
+    """Return the ends of a pod that do not count as failures, as rules of the Job."""
     asked = {"containerName": pods.CONTAINER, "operator": "In", "values": [YIELDED]}
     return [
         {

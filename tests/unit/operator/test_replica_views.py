@@ -146,25 +146,33 @@ def test_both_ways_in_which_an_image_fails_read_alike() -> None:
     assert first == second
 
 
-def test_a_disrupted_pod_is_replaced_and_the_newest_pod_counts() -> None:
+def test_who_is_made_to_leave_ends_the_attempt_uncounted() -> None:
     drained = {"type": "DisruptionTarget", "status": "True", "message": "drained"}
-    gone = pod(ended(137, conditions=[drained]), name="first")
-    assert brief(seen(gone)) == ("pending", None, "Disrupted")
-    newer = pod(RUNNING, name="second", creationTimestamp=at(-1))
-    assert brief(seen(gone, newer)) == ("running", None, "")
-    assert brief(seen(newer, gone)) == ("running", None, "")
+    left = pod(ended(75, message=record(75, "Preempted")))
+    killed = pod(ended(137, conditions=[drained]))
+    for found in (left, killed):
+        assert brief(seen(found)) == ("exited", 75, "Preempted")
+    assert seen(killed).message == "drained"
+    finished = pod(ended(0, message=record(0, "Completed"), conditions=[drained]))
+    assert brief(seen(finished)) == ("exited", 0, "Completed")
 
 
-def test_who_was_asked_to_leave_ended_the_attempt_for_all() -> None:
+def test_the_pod_of_an_elastic_attempt_is_made_again_and_the_newest_counts() -> None:
+    elastic = dataclasses.replace(job(), elastic=True)
     left = pod(ended(75, message=record(75, "Preempted")), name="first")
     newer = pod(RUNNING, name="second", creationTimestamp=at(-1))
-    assert brief(seen(left)) == ("exited", 75, "Preempted")
-    assert brief(seen(left, newer)) == ("exited", 75, "Preempted")
-    elastic = dataclasses.replace(job(), elastic=True)
     assert brief(seen(left, of=elastic)) == ("pending", None, "Disrupted")
     assert brief(seen(left, newer, of=elastic)) == ("running", None, "")
-    held = dataclasses.replace(job(), suspended=True, words="0/1 nodes")
+    assert brief(seen(newer, left, of=elastic)) == ("running", None, "")
+
+
+def test_an_attempt_that_gave_its_nodes_back_is_over_when_agents_had_begun() -> None:
+    left = pod(ended(75, message=record(75, "Preempted")))
+    held = dataclasses.replace(job(failedIndexes="0"), suspended=True, words="0/1 nodes")
+    assert brief(seen(of=held)) == ("pending", None, "Unschedulable")
     assert brief(seen(left, of=held)) == ("pending", None, "Unschedulable")
+    again = dataclasses.replace(held, suspended=False)
+    assert brief(seen(of=again)) == ("exited", 75, "Preempted")
 
 
 @pytest.mark.parametrize(("since_s", "state"), [(-29.0, "running"), (-30.0, "lost")])
