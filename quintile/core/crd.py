@@ -25,6 +25,8 @@ _LIST_KEYS: Final = {
     "Quota": "resource",
     "Priority": "name",
 }
+_SETS: Final = {"LabelingJobSpec": "labels"}
+"""Lists of names that are unique, too long for a rule to say so. They keep their order."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,8 @@ def _model(model: type[meta.Wire]) -> Schema:
     for name, info in model.model_fields.items():
         alias = info.alias or to_camel(name)
         properties[alias] = _field(info, raw["properties"][alias], definitions)
+        if _SETS.get(model.__name__) == name:
+            properties[alias]["x-kubernetes-list-type"] = "set"
     schema: Schema = {"type": "object", "properties": properties}
     words = (model.__doc__ or "").strip()
     if words:

@@ -110,7 +110,7 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
         ),
         Rule(
             "self.mode != 'single' || self.workers.replicas == 1",
-            "mode single runs one worker",
+            "mode single runs one worker; workers.replicas is above 1",
         ),
         Rule(
             "self.mode == 'horovod' || self.horovod.controller == 'gloo'",
@@ -178,8 +178,13 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
     ),
     labeling_job.LabelingJobSpec: (
         Rule(
-            "oldSelf.labels.all(label, label in self.labels)",
-            "labels can be appended, not removed",
+            "oldSelf.labels.all(i, label, i < self.labels.size() && self.labels[i] == label)",
+            "labels can only grow at its end; known labels keep their places",
+            ".labels",
+        ),
+        Rule(
+            "self.labels.all(label, label.matches('[^ ]'))",
+            "labels holds an empty name; give every class a name",
             ".labels",
         ),
         Rule(
