@@ -124,7 +124,7 @@ def origins(wanted: settings.Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*wanted.api.allowed_origins, *own)))
 
 
-def patiently(make: Callable[[], MadeT]) -> MadeT:
+def patiently(make: Callable[[], MadeT], *, pause_s: float = PAUSE_S) -> MadeT:
     """Return what ``make`` returns; try again for two minutes while a part is away.
 
     Raises:
@@ -144,7 +144,7 @@ def patiently(make: Callable[[], MadeT]) -> MadeT:
                 if not tries_left or stopped.is_set():
                     raise
                 _LOG.warning("waiting for a part to start", reason=str(error))
-                stopped.wait(PAUSE_S)
+                stopped.wait(pause_s)
     finally:
         signal.signal(signal.SIGTERM, before)
     raise AssertionError("the last try returns or raises")

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import uvicorn
 
@@ -14,10 +15,16 @@ from quintile.testing import waiting
 
 
 class Served:
-    """Serves an application on the loopback address; ``url`` stays while it stops and starts."""
+    """Serves an application on the loopback address; ``url`` stays while it stops and starts.
 
-    def __init__(self, app: http_guard.App) -> None:
+    ``on_stop`` runs in the loop of the server when it stops.
+    """
+
+    def __init__(
+        self, app: http_guard.App, *, on_stop: Callable[[], Awaitable[None]] | None = None
+    ) -> None:
         self._app = app
+        self._on_stop = on_stop
         self._port = 0
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
@@ -46,10 +53,15 @@ class Served:
         )
         self._server = server
         self._thread = threading.Thread(
-            target=server.run, kwargs={"sockets": [listener]}, daemon=True
+            target=asyncio.run, args=(self._serve(server, listener),), daemon=True
         )
         self._thread.start()
         waiting.until(lambda: server.started)
+
+    async def _serve(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        await server.serve(sockets=[listener])
+        if self._on_stop is not None:
+            await self._on_stop()
 
     def stop(self) -> None:
         """Stop, and refuse connections."""
@@ -60,9 +72,11 @@ class Served:
 
 
 @contextlib.contextmanager
-def serving(app: http_guard.App) -> Iterator[Served]:
+def serving(
+    app: http_guard.App, *, on_stop: Callable[[], Awaitable[None]] | None = None
+) -> Iterator[Served]:
     """Serve within a block."""
-    made = Served(app)
+    made = Served(app, on_stop=on_stop)
     try:
         yield made
     finally:
