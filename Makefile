@@ -7,10 +7,10 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web crds openapi horovod docs lock check bench bench-training bench-peers clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web test-postgres test-cluster crds openapi chart images kind horovod docs lock check bench bench-training bench-scale bench-peers clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## make .venv and install everything, pinned by hash (TORCH=cpu|cuda|none)
 	@VENV=$(VENV) $(PY) requirements/install.py
@@ -53,12 +53,27 @@ test-e2e: $(STAMP) ## real processes on this machine
 test-web: $(STAMP) ## the page in a real browser (needs Chromium)
 	$(RUN)/python -m pytest -q tests/web
 
+test-postgres: $(STAMP) ## contracts and services on PostgreSQL (its programs must be here)
+	QUINTILE_TEST_DATABASE=postgres $(RUN)/python -m pytest -q tests/contract tests/service
+
+test-cluster: $(STAMP) ## pods of a real cluster (KUBECONFIG, QUINTILE_TEST_IMAGE, QUINTILE_TEST_CONTROL_IMAGE)
+	$(RUN)/python -m pytest -q tests/cluster
+
 crds: $(STAMP) ## write the CRDs from the models
 	$(RUN)/python -m quintile.cli.crds charts/quintile-crds/templates
 
 openapi: $(STAMP) ## write the REST interfaces, docs/reference/*openapi.json
 	$(RUN)/python -m quintile_api.openapi docs/reference/openapi.json
 	$(RUN)/python -m quintile_labeling.openapi docs/reference/labeling-openapi.json
+
+chart: $(STAMP) ## write values, schema and values page of the chart
+	$(RUN)/python deploy/chart
+
+images: ## build the images (TAG=dev; see deploy/images/build.sh)
+	deploy/images/build.sh $(or $(TAG),dev)
+
+kind: ## a kind cluster with the images in it (TAG=dev)
+	deploy/kind/up.sh $(or $(TAG),dev)
 
 horovod: $(STAMP) ## build the Horovod wheel once and install it (needs g++ and Open MPI)
 	@trainer-image/wheels/horovod.sh $(abspath $(BIN)/python) $${QUINTILE_CACHE:-$$HOME/.cache/quintile}/wheels
@@ -79,6 +94,9 @@ bench: $(STAMP) ## figures of this machine: start-up, labeling
 
 bench-training: $(STAMP) ## figures of distributed training (20 minutes; QUICK=1: a few)
 	$(RUN)/python bench/training $(if $(QUICK),--quick)
+
+bench-scale: $(STAMP) ## what the operator costs at 1,000 Experiments (a cluster with kwok's nodes)
+	$(RUN)/python bench/scale.py
 
 bench-peers: $(STAMP) ## an environment with the libraries that bench-training compares with
 	$(PY) requirements/peers.py

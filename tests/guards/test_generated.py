@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -28,4 +29,11 @@ def test_generated_file_is_up_to_date(name: str) -> None:
         text=True,
         check=False,
     )
+    assert found.returncode == 0, found.stderr
+
+
+def test_the_chart_says_what_its_values_are_made_of() -> None:
+    command = [sys.executable, "deploy/chart", "--check"]
+    env = {name: text for name, text in os.environ.items() if name != "PYTHONSAFEPATH"}
+    found = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
