@@ -14,7 +14,7 @@ from quintile.adapters import client_kube, clock
 from quintile.core import errors, meta
 from quintile.testing import clusters, executor_contract
 from quintile_operator import executor_kubernetes
-from quintile_operator.manifests import attempts, pods
+from quintile_operator.manifests import attempts, marks, pods
 
 AGENT = ("python", "-m", "quintile.testing.fake_agent")
 PATIENCE_S = 90.0
@@ -33,9 +33,7 @@ class Project:
     name: str
 
     def executor(self, **changes: Any) -> executor_kubernetes.KubernetesExecutor:
-        site = pods.PodSite(
-            image=clusters.image(), pull_policy="IfNotPresent", network_policies=False, **changes
-        )
+        site = pods.PodSite(image=clusters.image(), network_policies=False, cpu_millis=0, **changes)
         return executor_kubernetes.KubernetesExecutor(
             self.kube, site, clock=clock.SystemClock(), namespaces=(self.name,)
         )
@@ -78,6 +76,9 @@ class PodHand(executor_contract.Hand):
             self.pods.delete(uid)
         self.until(lambda: not self.pods.trials())
         self.pods.close()
+        # What was given an hour, and then none, may have become stuck on its node.
+        path = f"/api/v1/namespaces/{self.project.name}/pods?labelSelector={marks.OURS}"
+        self.project.kube.delete(path, grace_s=0)
 
     def pod(self, uid: str, name: str) -> meta.Document:
         """The newest pod of a replica."""
@@ -131,7 +132,7 @@ def written(project: Project, uid: str) -> dict[str, str]:
 
 def test_ensuring_what_is_there_writes_nothing(project: Project, hand: PodHand) -> None:
     calls = Counting(project.kube)
-    site = pods.PodSite(image=clusters.image(), network_policies=False)
+    site = pods.PodSite(image=clusters.image(), network_policies=False, cpu_millis=0)
     executor = executor_kubernetes.KubernetesExecutor(
         calls, site, clock=clock.SystemClock(), namespaces=(project.name,)
     )
@@ -184,17 +185,37 @@ def test_everything_goes_with_the_trial(project: Project, hand: PodHand) -> None
     hand.until(lambda: not written(project, uid) and uid not in hand.executor.trials())
 
 
-def test_a_pod_that_is_deleted_by_hand_is_made_again(project: Project, hand: PodHand) -> None:
+def test_a_pod_that_is_deleted_by_hand_has_left(project: Project, hand: PodHand) -> None:
     hand.executor.ensure(hand.plan(workers=1))
     hand.run(hand.site.uid)
-    name = hand.plan().replicas[0].name
-    first = hand.pod(hand.site.uid, name)["metadata"]
-    project.kube.delete(f"/api/v1/namespaces/{project.name}/pods/{first['name']}")
+    pod = hand.pod(hand.site.uid, hand.plan().replicas[0].name)["metadata"]["name"]
+    heard: list[meta.Key] = []
+    hand.pods.subscribe(heard.append)
+    seen = []
 
-    def is_another() -> bool:
-        seen = hand.executor.observe(hand.site.uid)
-        assert [entry.state for entry in seen] in (["running"], ["pending"])
-        return hand.pod(hand.site.uid, name)["metadata"]["uid"] != first["uid"]
+    def has_left() -> bool:
+        seen.extend(hand.executor.observe(hand.site.uid))
+        return any(entry.exit_code == 75 for entry in seen)
 
-    hand.until(is_another)
-    hand.run(hand.site.uid)
+    project.kube.delete(f"/api/v1/namespaces/{project.name}/pods/{pod}")
+    hand.until(has_left)
+    assert heard[0] == hand.site.key
+
+
+def test_a_namespace_is_deleted_while_agents_run() -> None:
+    clusters.image()
+    kube = clusters.client()
+    with clusters.namespaces(kube, "gone") as (name,):
+        clusters.prepare(kube, name)
+        hand = PodHand(Project(kube, name))
+        hand.executor.ensure(hand.plan())
+        hand.run(hand.site.uid)
+
+    def is_gone() -> bool:
+        try:
+            return not kube.get(f"/api/v1/namespaces/{name}")
+        except errors.NotFound:
+            return True
+
+    hand.until(is_gone)
+    hand.pods.close()

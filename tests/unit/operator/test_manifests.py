@@ -242,6 +242,28 @@ def test_what_the_admin_sets_is_in_every_pod() -> None:
     assert not {"nodeSelector", "tolerations", "priorityClassName", "imagePullSecrets"} & set(bare)
 
 
+def test_a_runtime_says_more_about_pods_than_the_site() -> None:
+    site = dataclasses.replace(SITE, node_selector={"zone": "a", "disk": "slow"})
+    wanted = runplan.Pod(
+        image="registry.example.com/other@sha256:1",
+        node_selector=(("disk", "fast"),),
+        tolerations=('{"key": "gpu", "operator": "Exists"}',),
+        priority_class="high",
+        gpu_resource="example.com/gpu",
+        shm_bytes=5,
+    )
+    run = attempt(run={"useGpu": True})
+    spec = pod(dataclasses.replace(run, pod=wanted), site)["spec"]
+    own = spec["containers"][0]
+    assert own["image"] == wanted.image
+    assert own["resources"]["limits"] == {"example.com/gpu": "1"}
+    assert spec["nodeSelector"] == {"zone": "a", "disk": "fast"}
+    assert spec["tolerations"] == [{"key": "gpu", "operator": "Exists"}]
+    assert spec["priorityClassName"] == "high"
+    assert spec["volumes"][-1]["emptyDir"]["sizeLimit"] == "5"
+    assert pod(run, site)["spec"]["containers"][0]["image"] == SITE.image
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [({"image": ""}, "kubernetes.worker_image"), ({"egress": ()}, "kubernetes.egress")],
