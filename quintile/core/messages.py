@@ -142,13 +142,15 @@ class RankExit(Envelope):
     """A rank ended. ``reason`` is the CamelCase word (``UserError``, ``OutOfMemory``, ...).
 
     ``action`` is what a failure rule of the experiment says about such an end, empty without one.
-    ``leaving`` as in a heartbeat.
+    ``leaving`` as in a heartbeat; ``step`` and ``total_steps`` are what the rank told last.
     """
 
     leaving: bool = False
     rank: int
     exit_code: int
     signal: int = 0
+    step: int = -1
+    total_steps: int = 0
     reason: str = Field(default="", max_length=64)
     first_error: str = Field(default="", max_length=1024)
     action: FailureAction | Literal[""] = ""

@@ -155,6 +155,8 @@ def store_exit(session: orm.Session, uid: str, message: messages.RankExit, *, no
     rank.reason = message.reason
     rank.first_error = message.first_error
     rank.action = message.action
+    rank.step = max(rank.step, message.step)
+    rank.total_steps = max(rank.total_steps, message.total_steps)
     rank.updated_s = now_s
     session.flush()
     return True

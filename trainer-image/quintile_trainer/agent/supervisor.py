@@ -7,6 +7,7 @@ and reaps processes; all else comes in as events.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import signal
 import threading
@@ -14,7 +15,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from quintile_trainer import exit_codes, layout, spool
+from quintile_trainer import exit_codes, layout, progress, spool
 from quintile_trainer.agent import (
     courier,
     exits,
@@ -270,6 +271,12 @@ class Supervisor:
         return reaped
 
     def _end_of(self, work: Work, rank: processes.RankProcess) -> wire.RankEnd:
+        # The last steps of a rank are in no heartbeat when it ended soon after them.
+        mark = progress.mark(work.folder.progress(rank.rank))
+        cause = self._cause_of(work, rank)
+        return dataclasses.replace(cause, step=mark.step, total_steps=mark.total_steps)
+
+    def _cause_of(self, work: Work, rank: processes.RankProcess) -> wire.RankEnd:
         rank.lines.closed.wait(LAST_OUTPUT_S)
         assert rank.status is not None
         code = os.waitstatus_to_exitcode(rank.status)

@@ -63,7 +63,7 @@ class RankView:
 
 @dataclass(frozen=True)
 class RankEnd:
-    """How a rank ended, and what a failure rule says about that."""
+    """How a rank ended, what a failure rule says about that, and the steps that it told last."""
 
     rank: int
     exit_code: int
@@ -71,6 +71,8 @@ class RankEnd:
     reason: str
     first_error: str
     action: str = ""
+    step: int = -1
+    total_steps: int = 0
 
 
 def join(envelope: Envelope, place: Place) -> Json:
@@ -121,6 +123,8 @@ def rank_exit(envelope: Envelope, end: RankEnd, *, leaving: bool = False) -> Jso
         "reason": end.reason[:64],
         "first_error": end.first_error[:1024],
         "action": end.action,
+        "step": end.step,
+        "total_steps": end.total_steps,
     }
 
 
