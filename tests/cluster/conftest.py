@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import httpx
 import pytest
 import uvicorn
 
@@ -26,7 +27,8 @@ from quintile.adapters import (
     sql,
     tokens_ed25519,
 )
-from quintile.core import meta
+from quintile.core import errors, meta
+from quintile.sdk import bundles
 from quintile.sdk import client as clients
 from quintile.testing import clusters, waiting
 from quintile.testing import facts as fake_facts
@@ -36,7 +38,7 @@ from quintile_api.identity import sign_in
 from quintile_operator import executor_kubernetes, loop, parts, reconciler, sources
 from quintile_operator.manifests import pods
 
-PATIENCE_S = 120.0
+PATIENCE_S = 60.0
 
 
 @dataclass
@@ -88,8 +90,39 @@ class Platform:
         found: list[meta.Document] = self.kube.get(self.path("pods"), labelSelector=labels)["items"]
         return found
 
+    def bundle(self, text: str) -> str:
+        """Store a script as ``train.py``; return the sha256 of its bundle."""
+        made = bundles.pack({"train.py": text.encode()}, {"kind": "script"}, entry="train.py")
+        answer = httpx.put(
+            f"{self.url}/api/v1/bundles/{made.sha256}",
+            content=made.data,
+            headers={"Authorization": f"Bearer {self.token}"},
+            trust_env=False,
+        )
+        answer.raise_for_status()
+        return made.sha256
+
+    def until_told(self, experiment: str, look: Any) -> meta.Document:
+        """Wait for something of a status; a trial that fails meanwhile is a fault of the test."""
+
+        def is_so() -> bool:
+            status = self.status(experiment)
+            assert status.get("phase") != "Failed" or look(status), status
+            return bool(look(status))
+
+        self.until(is_so)
+        return self.status(experiment)
+
     def until(self, look: Any) -> Any:
-        return waiting.until(look, timeout_s=PATIENCE_S)
+        """Wait; an API server that is busy for a moment is asked again."""
+
+        def patient() -> Any:
+            try:
+                return look()
+            except errors.Unavailable:
+                return None
+
+        return waiting.until(patient, timeout_s=PATIENCE_S)
 
     def until_phase(self, experiment: str, *phases: str) -> meta.Document:
         """Wait for a phase of the trial; return its status."""
@@ -106,7 +139,8 @@ class Platform:
 
 
 def site(**changes: Any) -> pods.PodSite:
-    words = {"network_policies": False, "pending_deadline_s": 5.0, **changes}
+    # No CPU is reserved, so that tests run beside others.
+    words = {"network_policies": False, "pending_deadline_s": 5.0, "cpu_millis": 0, **changes}
     return pods.PodSite(image=clusters.image(), **words)
 
 
@@ -146,11 +180,11 @@ def _run(
             service_token=secrets.token_hex(16),
             api_url=url,
             settings=settings.ApiSettings(allowed_hosts=(host,)),
-            project=namespace,
+            projects=(namespace,),
         )
     )
     context = app.state.context
-    admin = sign_in.seed(context.database, now, admin="admin", project=namespace)
+    admin = sign_in.seed(context.database, now, admin="admin", projects=(namespace,))
     token = sign_in.issue_api_token(context.database, now, user=admin, name="tests")
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="on"))
     serving = threading.Thread(target=server.run, args=([listening],), daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,6 +201,58 @@ def test_a_pod_that_is_deleted_by_hand_has_left(project: Project, hand: PodHand)
     project.kube.delete(f"/api/v1/namespaces/{project.name}/pods/{pod}")
     hand.until(has_left)
     assert heard[0] == hand.site.key
+
+
+@pytest.fixture
+def silent_node(project: Project) -> Iterator[str]:
+    """A node that no kubelet speaks for."""
+    name = f"quintile-test-{secrets.token_hex(3)}"
+    room = {"cpu": "4", "memory": "4Gi", "pods": "10"}
+    ready = {"type": "Ready", "status": "True", "lastHeartbeatTime": "2026-01-01T00:00:00Z"}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+    }
+    project.kube.create("/api/v1/nodes", node)
+    status = {"capacity": room, "allocatable": room, "conditions": [ready]}
+    project.kube.patch(f"/api/v1/nodes/{name}/status", {"status": status})
+    yield name
+    project.kube.delete(f"/api/v1/nodes/{name}")
+
+
+def test_a_pod_of_a_lost_node_is_lost_and_holds_nobody_up(
+    project: Project, hand: PodHand, silent_node: str
+) -> None:
+    there = project.executor(node_selector={"kubernetes.io/hostname": silent_node})
+    uid, plan = hand.site.uid, hand.plan(workers=1)
+    there.ensure(plan)
+    name = plan.replicas[0].name
+    pods_path = f"/api/v1/namespaces/{project.name}/pods"
+
+    def is_bound() -> bool:
+        found = project.kube.get(pods_path, labelSelector=marks.selector(uid))["items"]
+        return any(pod["spec"].get("nodeName") for pod in found)
+
+    hand.until(is_bound)
+    pod = hand.pod(uid, name)["metadata"]["name"]
+    running = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
+    container = {"name": pods.CONTAINER, "image": "x", "imageID": "x", "ready": True}
+    container |= {"restartCount": 0, "state": running}
+    status = {"phase": "Running", "containerStatuses": [container]}
+    project.kube.patch(f"{pods_path}/{pod}/status", {"status": status})
+    hand.until(lambda: executor_contract.states(there, uid) == ["running"])
+    project.kube.delete(f"{pods_path}/{pod}", grace_s=1)
+    hand.until(lambda: there.observe(uid)[0].state != "running")
+    (seen,) = there.observe(uid)
+    assert (seen.state, seen.reason) == ("lost", "NodeLost")
+    assert silent_node in seen.message
+    there.delete(uid, attempt=1)
+    assert there.observe(uid) == () and uid not in there.trials()
+    assert hand.pod(uid, name)["metadata"]["name"] == pod  # nobody can end it
+    hand.executor.ensure(hand.plan(2, workers=1))
+    hand.run(uid)
+    there.close()
 
 
 def test_a_namespace_is_deleted_while_agents_run() -> None:
