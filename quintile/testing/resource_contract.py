@@ -206,6 +206,37 @@ class Contract:
             add(store, {**trial(parent), "spec": {**after["spec"], "number": 3}})
         assert caught.value.field == "spec.number"
 
+    def test_the_size_of_an_elastic_run_may_change_within_its_bounds(
+        self, store: ports.ResourceStore
+    ) -> None:
+        def sized(replicas: int, **bounds: int) -> meta.Document:
+            wanted = document()
+            workers = {"replicas": replicas, **bounds}
+            return {**wanted, "spec": {**wanted["spec"], "run": {"workers": workers}}}
+
+        add(store, sized(2, min=1, max=4))
+        for replicas in (4, 1, 2):
+            after = add(store, sized(replicas, min=1, max=4))
+            assert after["spec"]["run"]["workers"]["replicas"] == replicas
+        for wrong in (sized(5, min=1, max=4), sized(2, min=1, max=8), sized(2, min=2, max=4)):
+            with pytest.raises(errors.InvalidSpec):
+                add(store, wrong)
+        only_max = {**sized(2, max=4), "metadata": {"name": "grows", "namespace": "default"}}
+        add(store, only_max)
+        only_max["spec"]["run"]["workers"]["replicas"] = 3
+        add(store, only_max)
+        only_max["spec"]["run"]["workers"]["replicas"] = 2
+        with pytest.raises(errors.InvalidSpec) as caught:
+            add(store, only_max)
+        assert caught.value.field == "spec.run.workers.replicas"
+
+    def test_the_size_of_a_run_that_is_not_elastic_stays(self, store: ports.ResourceStore) -> None:
+        made = add(store)
+        made["spec"]["run"]["workers"]["replicas"] += 1
+        with pytest.raises(errors.InvalidSpec) as caught:
+            add(store, made)
+        assert caught.value.field == "spec.run.workers.replicas"
+
     def test_a_status_replaces_the_one_before(self, store: ports.ResourceStore) -> None:
         made = add(store)
         uid = made["metadata"]["uid"]

@@ -109,6 +109,15 @@ def test_all_workers_exited_0_is_success(trial: Any) -> None:
     assert trial.world.facts.trial(trial.uid).state == "succeeded"
 
 
+def test_steps_after_the_last_heartbeat_are_told_by_the_exit(trial: Any) -> None:
+    first, second = form(trial)
+    first.beat(step=90)
+    for agent in (first, second):
+        agent.post("exits", rank=agent.index, exit_code=0, step=100, total_steps=100)
+    facts = trial.world.facts.trial(trial.uid)
+    assert (facts.state, facts.step, facts.total_steps) == ("succeeded", 100, 100)
+
+
 def test_an_exit_counts_once(trial: Any) -> None:
     first, _ = form(trial)
     first.beat(step=1)

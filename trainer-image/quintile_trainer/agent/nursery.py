@@ -82,6 +82,12 @@ class Nursery:
         self._never = math.isinf(env.zygote_after_s) or not is_possible(env)
 
     @property
+    def _patience_s(self) -> float:
+        """How long ranks train first. Servers tell no steps, but serve from the start on."""
+        after_s = self._env.zygote_after_s
+        return after_s / SILENT if self._env.role == layout.SERVERS else after_s
+
+    @property
     def pids(self) -> list[int]:
         """Return the pid of the zygote, if there is one."""
         return [self._zygote.process.pid] if self._zygote is not None else []
@@ -114,7 +120,7 @@ class Nursery:
             return
         if self._zygote is not None:
             self._hear(self._zygote)
-        elif is_due(self._watch, ranks, now=time.monotonic(), after_s=self._env.zygote_after_s):
+        elif is_due(self._watch, ranks, now=time.monotonic(), after_s=self._patience_s):
             kinds = self._kinds(ranks[0].pid)
             if not kinds:
                 self._give_up("the program of the ranks does not use torch")
