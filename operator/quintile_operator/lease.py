@@ -19,6 +19,7 @@ from quintile.adapters import lease_kube
 from quintile.core import errors
 
 NOBODY: Final = ""
+MOMENT_S: Final = 0.05
 _LOG: Final = logs.get(__name__)
 
 
@@ -94,7 +95,7 @@ class Elector:
             if holder != told:
                 _LOG.info("another operator leads; waiting", holder=holder)
                 told = holder
-            stopped.wait(self._timing.retry_s)
+            stopped.wait(min(self._timing.retry_s, self._expires_in_s()))
         return False
 
     def try_acquire(self) -> bool:
@@ -163,6 +164,11 @@ class Elector:
         if found is None or found.holder in (NOBODY, self._identity):
             return True
         return now - self._seen_s > max(found.lasts_s, self._timing.lasts_s)
+
+    def _expires_in_s(self) -> float:
+        """Return the seconds until the Lease of another may be taken, if it stays silent."""
+        lasts_s = max(self._seen.lasts_s if self._seen else 0.0, self._timing.lasts_s)
+        return max(MOMENT_S, self._seen_s + lasts_s + MOMENT_S - self._monotonic())
 
     def _take(self, before: lease_kube.Record | None, begun: float) -> None:
         self._seen = self._leases.write(self._identity, lasts_s=self._timing.lasts_s, before=before)

@@ -167,3 +167,13 @@ def _may(client: client_kube.KubeClient, right: Right, verb: str, place: Place) 
         "spec": {"resourceAttributes": {key: value for key, value in asked.items() if value}},
     }
     return bool(client.create(_REVIEWS, body)["status"].get("allowed"))
+
+
+def table() -> str:
+    """Return ``RIGHTS`` as the table of docs/operator.md."""
+    lines = ["| group | resource | verbs | where | what for |", "|---|---|---|---|---|"]
+    for right in RIGHTS:
+        group = right.group or "core"
+        verbs = ", ".join(right.verbs)
+        lines.append(f"| {group} | {right.resource} | {verbs} | {right.where} | {right.purpose} |")
+    return "\n".join(lines)
