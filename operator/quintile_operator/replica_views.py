@@ -29,7 +29,7 @@ AGAIN: Final = re.compile(r'^Back-off pulling image "[^"]*": ErrImagePull: ')
 def replicas(
     job: cluster_views.JobView, pods: Iterable[cluster_views.PodView], *, now_s: float
 ) -> Iterator[runplan.ObservedReplica]:
-    """Yield the replicas of a Job; an index that has no pod yet is pending."""
+    """Yield the replicas of a Job; an index without a pod is what the Job says of it."""
     newest: dict[int, cluster_views.PodView] = {}
     for pod in sorted(pods, key=lambda one: (one.created, one.name)):
         newest[pod.index] = pod
@@ -42,6 +42,11 @@ def replicas(
             yield _seen(job.place, index, "pending", reason="Disrupted", message=words)
         else:
             yield _of_pod(found, now_s=now_s)
+    for index in sorted(newest):
+        # After a resize to fewer: asked to leave, and seen until it is gone.
+        left = orphan(newest[index], now_s=now_s) if index >= job.completions else None
+        if left is not None:
+            yield left
 
 
 def orphan(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedReplica | None:

@@ -38,7 +38,7 @@ from quintile_api.identity import sign_in
 from quintile_operator import executor_kubernetes, loop, parts, reconciler, sources
 from quintile_operator.manifests import pods
 
-PATIENCE_S = 60.0
+PATIENCE_S = 240.0
 
 
 @dataclass

@@ -13,12 +13,15 @@ import pytest
 from quintile import ports
 from quintile.adapters import client_kube, clock
 from quintile.core import errors, meta
-from quintile.testing import clusters, executor_contract
+from quintile.testing import clusters, elastic_contract, executor_contract
 from quintile_operator import executor_kubernetes
 from quintile_operator.manifests import attempts, marks, pods
 
 AGENT = ("python", "-m", "quintile.testing.fake_agent")
 PATIENCE_S = 90.0
+LONELY = "quintile.dev/test"
+"""Taint that keeps pods of others off a node of ours."""
+
 TRIAL_SPEC = {
     "experiment": "digits",
     "experimentUid": "e",
@@ -112,7 +115,7 @@ def hand(project: Project) -> Iterator[PodHand]:
     made.end()
 
 
-class TestPods(executor_contract.Contract):
+class TestPods(executor_contract.Contract, elastic_contract.ElasticContract):
     pass
 
 
@@ -213,6 +216,7 @@ def silent_node(project: Project) -> Iterator[str]:
         "apiVersion": "v1",
         "kind": "Node",
         "metadata": {"name": name, "labels": {"kubernetes.io/hostname": name}},
+        "spec": {"taints": [{"key": LONELY, "effect": "NoSchedule"}]},
     }
     project.kube.create("/api/v1/nodes", node)
     status = {"capacity": room, "allocatable": room, "conditions": [ready]}
@@ -224,7 +228,10 @@ def silent_node(project: Project) -> Iterator[str]:
 def test_a_pod_of_a_lost_node_is_lost_and_holds_nobody_up(
     project: Project, hand: PodHand, silent_node: str
 ) -> None:
-    there = project.executor(node_selector={"kubernetes.io/hostname": silent_node})
+    there = project.executor(
+        node_selector={"kubernetes.io/hostname": silent_node},
+        tolerations=({"key": LONELY, "operator": "Exists"},),
+    )
     uid, plan = hand.site.uid, hand.plan(workers=1)
     there.ensure(plan)
     name = plan.replicas[0].name

@@ -166,6 +166,13 @@ def test_the_pod_of_an_elastic_attempt_is_made_again_and_the_newest_counts() -> 
     assert brief(seen(newer, left, of=elastic)) == ("running", None, "")
 
 
+def test_members_that_a_resize_leaves_out_are_seen_until_they_are_gone() -> None:
+    elastic = dataclasses.replace(job(), elastic=True)
+    found = [pod(RUNNING), pod(RUNNING, index=1, name="b"), pod(ended(75), index=2, name="c")]
+    seen_now = list(replica_views.replicas(elastic, found, now_s=NOW_S))
+    assert [(entry.index, entry.state) for entry in seen_now] == [(0, "running"), (1, "running")]
+
+
 def test_an_attempt_that_gave_its_nodes_back_is_over_when_agents_had_begun() -> None:
     left = pod(ended(75, message=record(75, "Preempted")))
     held = dataclasses.replace(job(failedIndexes="0"), suspended=True, words="0/1 nodes")
