@@ -57,6 +57,9 @@ def up(
 def demo(
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of every draw.")] = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Leave the platform running.")] = False,
+    connect: Annotated[
+        bool, typer.Option("--connect", help="Use the platform that QUINTILE_URL names.")
+    ] = False,
     report: Annotated[Path, typer.Option("--report", help="Where the report goes.")] = Path(
         "demo-report.json"
     ),
@@ -65,7 +68,9 @@ def demo(
     """Do the whole job on real images: label, certify, export, train."""
     from quintile_embedded import demo as embedded
 
-    wanted = embedded.Options(seed=seed, keep=keep, report=report, setup_seconds=setup_seconds)
+    wanted = embedded.Options(
+        seed=seed, keep=keep, connect=connect, report=report, setup_seconds=setup_seconds
+    )
     raise typer.Exit(embedded.run(wanted))
 
 

@@ -52,18 +52,18 @@ async def draw(stage: data.Stage, step: show.Step) -> list[report.CurvePoint]:
     Raises:
         RunFailed: A round did not come in time.
     """
-    await stage.client.labeling.create(data.PROJECT, {"name": JOB, "spec": spec(stage.seed)})
+    await stage.client.labeling.create(stage.project, {"name": JOB, "spec": spec(stage.seed)})
     points: list[report.CurvePoint] = []
     for number in range(1, ROUNDS + 1):
         human = await _answer_round(stage, number)
         await _await_round(stage, number)
-        table = await stage.client.labeling.labels_csv(data.PROJECT, JOB, uncertified=True)
+        table = await stage.client.labeling.labels_csv(stage.project, JOB, uncertified=True)
         rows = data.read_rows(table)
         right = sum(row["label"] == stage.digits.truth[row["name"]] for row in rows)
         points.append(report.CurvePoint(human / len(rows), right / len(rows)))
         words = f"{points[-1].accuracy:.2%} right at {points[-1].human_label_fraction:.1%}"
         step.update(number, ROUNDS, words)
-    await stage.client.labeling.suspend(data.PROJECT, JOB)
+    await stage.client.labeling.suspend(stage.project, JOB)
     return points
 
 
@@ -74,15 +74,15 @@ async def _answer_round(stage: data.Stage, number: int) -> int:
     deadline = time.monotonic() + DEADLINE_S
     # An answer that completes a round closes it at once, so no task of the next one is taken.
     while not await _is(stage, number, ("closed", "ingested")):
-        served = await calls.next_tasks(data.PROJECT, JOB, wanted)
+        served = await calls.next_tasks(stage.project, JOB, wanted)
         if served.tasks:
             answers = [_answer(stage, task) for task in served.tasks]
-            await calls.annotate(data.PROJECT, JOB, answers)
+            await calls.annotate(stage.project, JOB, answers)
         elif time.monotonic() > deadline:
             raise _late(number)
         else:
             await asyncio.sleep(POLL_S)
-    return (await calls.stats(data.PROJECT, JOB)).human
+    return (await calls.stats(stage.project, JOB)).human
 
 
 async def _await_round(stage: data.Stage, number: int) -> None:
@@ -94,7 +94,7 @@ async def _await_round(stage: data.Stage, number: int) -> None:
 
 
 async def _is(stage: data.Stage, number: int, states: tuple[str, ...]) -> bool:
-    rounds = await stage.client.labeling.rounds(data.PROJECT, JOB)
+    rounds = await stage.client.labeling.rounds(stage.project, JOB)
     return any(one.number == number and one.state in states for one in rounds)
 
 

@@ -12,7 +12,6 @@ from quintile.sdk import client as clients
 from quintile.sdk import importing, sources
 from quintile_embedded.demo import digits, show
 
-PROJECT: Final = "default"
 DATASET: Final = "digits"
 SPLIT: Final = "holdout"
 TEST_PART: Final = "test"
@@ -27,6 +26,7 @@ class Stage:
     client: clients.AsyncClient
     digits: digits.Digits
     seed: int
+    project: str = "default"
 
 
 async def import_images(stage: Stage, step: show.Step) -> datasets.VersionView:
@@ -36,12 +36,12 @@ async def import_images(stage: Stage, step: show.Step) -> datasets.VersionView:
         RunFailed: An image was left out.
     """
     await importing.ensure_dataset(
-        stage.client, PROJECT, DATASET, description="8x8 images of handwritten digits"
+        stage.client, stage.project, DATASET, description="8x8 images of handwritten digits"
     )
     source = sources.MemorySource(stage.digits.archive)
     report = await importing.run(
         stage.client,
-        PROJECT,
+        stage.project,
         DATASET,
         importing.Plan(source, "zip", labels_from="none", classes=digits.CLASSES),
         on_progress=lambda word, done, total: step.update(done, total, word),
@@ -51,7 +51,7 @@ async def import_images(stage: Stage, step: show.Step) -> datasets.VersionView:
             f"The import made version {report.version} and left {report.rejected_total} files out.",
             reason="ImportIncomplete",
         )
-    found = await stage.client.datasets.version(PROJECT, DATASET, FIRST_VERSION)
+    found = await stage.client.datasets.version(stage.project, DATASET, FIRST_VERSION)
     step.update(1, 1, f"{found.items:,} images, {found.labelled} labels")
     return found
 
@@ -67,7 +67,7 @@ async def draw_split(stage: Stage, step: show.Step) -> datasets.SplitView:
         truth=stage.digits.truth_csv(),
         keep_truth=[TEST_PART],
     )
-    made = await stage.client.datasets.create_split(PROJECT, DATASET, FIRST_VERSION, wanted)
+    made = await stage.client.datasets.create_split(stage.project, DATASET, FIRST_VERSION, wanted)
     step.update(1, 1, ", ".join(f"{part} {size:,}" for part, size in made.parts.items()))
     return made
 

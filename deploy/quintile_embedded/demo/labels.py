@@ -57,21 +57,21 @@ async def label(stage: data.Stage, step: show.Step) -> Labels:
     """
     begun_s = time.monotonic()
     calls = stage.client.labeling
-    await calls.create(data.PROJECT, {"name": JOB, "spec": spec(stage.seed)})
+    await calls.create(stage.project, {"name": JOB, "spec": spec(stage.seed)})
     annotator = simulate.Annotator(truth=dict(stage.digits.truth), seed=stage.seed)
     answering = asyncio.create_task(
-        simulate.run(stage.client, data.PROJECT, JOB, annotator), name="annotator"
+        simulate.run(stage.client, stage.project, JOB, annotator), name="annotator"
     )
     try:
         await following.labeling_end(
-            lambda: calls.get(data.PROJECT, JOB), name=JOB, on_poll=lambda job: _tell(step, job)
+            lambda: calls.get(stage.project, JOB), name=JOB, on_poll=lambda job: _tell(step, job)
         )
         await answering
     finally:
         answering.cancel()
     seconds = time.monotonic() - begun_s
-    stats = await calls.stats(data.PROJECT, JOB)
-    certificate = await calls.certificate(data.PROJECT, JOB)
+    stats = await calls.stats(stage.project, JOB)
+    certificate = await calls.certificate(stage.project, JOB)
     machine_accuracy, true_error = await _against_truth(stage)
     step.update(1, 1, f"{stats.human:,} by people, certified error {_shown(certificate)}")
     return Labels(stats, certificate, machine_accuracy, true_error, seconds)
@@ -79,7 +79,7 @@ async def label(stage: data.Stage, step: show.Step) -> Labels:
 
 async def _against_truth(stage: data.Stage) -> tuple[float, float]:
     """Return (share right among machine labels, share wrong among all rows) of version 2."""
-    table = await stage.client.datasets.labels_csv(data.PROJECT, data.DATASET, OUTPUT_VERSION)
+    table = await stage.client.datasets.labels_csv(stage.project, data.DATASET, OUTPUT_VERSION)
     rows = data.read_rows(table)
     truth = stage.digits.truth
     wrong = [row for row in rows if row["label"] != truth[row["name"]]]

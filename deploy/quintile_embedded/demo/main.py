@@ -38,12 +38,14 @@ class Options:
     Attributes:
         seed: Of every draw.
         keep: Leave the platform running, with its home, so that ``ui`` can be opened.
+        connect: Use the platform that QUINTILE_URL names; nothing is started or stopped.
         report: Where the JSON report goes.
         setup_seconds: What the setup before took, for the report.
     """
 
     seed: int = 0
     keep: bool = False
+    connect: bool = False
     report: pathlib.Path = pathlib.Path("demo-report.json")
     setup_seconds: float = 0.0
 
@@ -80,13 +82,12 @@ def run(options: Options) -> int:
 
 
 def _run(options: Options, shown: show.Show, begun_s: float) -> report.Report:
+    if options.connect:
+        return _play(options, shown, server.known(), begun_s)
     platform = server.start()
     kept = False
     try:
-        with shown.step("Start the platform in a temporary home") as step:
-            platform.wait_ready()
-            step.update(1, 1, platform.url)
-        found = asyncio.run(_steps(options, shown, platform, begun_s))
+        found = _play(options, shown, platform, begun_s)
         kept = options.keep
     finally:
         if not kept:
@@ -100,11 +101,22 @@ def _run(options: Options, shown: show.Show, begun_s: float) -> report.Report:
     return found
 
 
+def _play(
+    options: Options, shown: show.Show, platform: server.Platform, begun_s: float
+) -> report.Report:
+    place = "of QUINTILE_URL" if options.connect else "in a temporary home"
+    title = f"{'Reach' if options.connect else 'Start'} the platform {place}"
+    with shown.step(title) as step:
+        platform.wait_ready()
+        step.update(1, 1, platform.url)
+    return asyncio.run(_steps(options, shown, platform, begun_s))
+
+
 async def _steps(
-    options: Options, shown: show.Show, platform: server.Server, begun_s: float
+    options: Options, shown: show.Show, platform: server.Platform, begun_s: float
 ) -> report.Report:
     async with clients.AsyncClient(platform.url, token=platform.token) as client:
-        stage = data.Stage(client, digits.load(), options.seed)
+        stage = data.Stage(client, digits.load(), options.seed, platform.project)
         with shown.step("Import the images, without labels") as step:
             version = await data.import_images(stage, step)
         with shown.step("Draw a test split, labelled by the truth") as step:

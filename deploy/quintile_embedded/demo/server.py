@@ -1,4 +1,4 @@
-"""The platform as a process of its own, in a home that is thrown away."""
+"""The platform as a process of its own, in a home that is thrown away; or one that runs already."""
 
 from __future__ import annotations
 
@@ -12,16 +12,60 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import httpx
 
 from quintile.core import errors
+from quintile.sdk import configuration
 
 READY_S: Final = 60.0
 POLL_S: Final = 0.05
 LOG_LINES: Final = 12
 OWN_PREFIX: Final = "QUINTILE_"
+
+
+class Platform(Protocol):
+    """What the demo runs against."""
+
+    url: str
+    token: str
+    project: str
+
+    def wait_ready(self) -> None:
+        """Block until it answers; raise Unavailable when it does not in time."""
+        ...
+
+    def stop(self) -> None:
+        """Give it up. Idempotent."""
+        ...
+
+
+@dataclass
+class Known:
+    """A platform that somebody else runs: where QUINTILE_URL points."""
+
+    url: str
+    token: str
+    project: str
+
+    def wait_ready(self) -> None:
+        """Block until the platform answers.
+
+        Raises:
+            Unavailable: It did not answer in time.
+        """
+        deadline = time.monotonic() + READY_S
+        while not _is_ready(self.url):
+            if time.monotonic() > deadline:
+                raise errors.Unavailable(
+                    f"{self.url} did not answer within {READY_S:.0f} s.",
+                    hint="Look at QUINTILE_URL, and whether the port-forward runs.",
+                )
+            time.sleep(POLL_S)
+
+    def stop(self) -> None:
+        """Leave it as it is: what the demo made stays there to be looked at."""
 
 
 @dataclass
@@ -32,6 +76,7 @@ class Server:
     process: subprocess.Popen[bytes]
     url: str = ""
     token: str = ""
+    project: str = configuration.DEFAULT_PROJECT
 
     @property
     def home(self) -> pathlib.Path:
@@ -72,15 +117,25 @@ class Server:
         try:
             known = json.loads((self.home / "client.json").read_bytes())
             self.url, self.token = known["url"], known["token"]
-            return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
-        except (OSError, ValueError, httpx.HTTPError):
+        except (OSError, ValueError):
             return False
+        return _is_ready(self.url)
 
     def _words(self) -> str:
         with contextlib.suppress(OSError):
             lines = self.log.read_text(errors="replace").splitlines()
             return "Its last words:\n" + "\n".join(lines[-LOG_LINES:])
         return ""
+
+
+def known() -> Known:
+    """Return the platform that the client's environment names.
+
+    Raises:
+        Unavailable: It names none.
+    """
+    found = configuration.find()
+    return Known(found.url, found.token, found.project)
 
 
 def start() -> Server:
@@ -107,6 +162,13 @@ def start() -> Server:
             start_new_session=True,
         )
     return Server(folder, process)
+
+
+def _is_ready(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/readyz", timeout=5, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False
 
 
 def _end_agents(runs: pathlib.Path) -> None:

@@ -46,9 +46,9 @@ async def train(
     begun_s = time.monotonic()
     calls = stage.client.experiments
     document = {"name": name, "spec": spec(mode=mode, workers=workers, seed=stage.seed)}
-    await calls.create(data.PROJECT, document)
+    await calls.create(stage.project, document)
     found = await waiting.until(
-        lambda: calls.get(data.PROJECT, name),
+        lambda: calls.get(stage.project, name),
         lambda run: following.phase(run) in following.TERMINAL,
         what=f"Experiment {name}",
         timeout_s=DEADLINE_S,
@@ -75,8 +75,8 @@ async def train(
 
 
 async def _measured(stage: data.Stage, name: str) -> dict[str, Any]:
-    trial = await following.first_trial(stage.client, data.PROJECT, name)
-    content = await stage.client.trials.artifact(data.PROJECT, trial, REPORT_FILE)
+    trial = await following.first_trial(stage.client, stage.project, name)
+    content = await stage.client.trials.artifact(stage.project, trial, REPORT_FILE)
     found: dict[str, Any] = json.loads(content)
     return found
 
