@@ -15,7 +15,7 @@ from quintile_operator.manifests import marks, pods
 STARTING = frozenset({"ContainerCreating", "PodInitializing"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Which trial, attempt and role an object belongs to."""
 
@@ -31,7 +31,7 @@ class Place:
         return meta.Key("Trial", self.namespace, self.trial)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a container ended; ``recorded``: the agent itself said so."""
 
@@ -41,7 +41,7 @@ class Ended:
     recorded: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PodView:
     """One pod. Times are seconds since the epoch; ``waiting`` is reason and message."""
 
@@ -64,7 +64,7 @@ class PodView:
     ended: Ended | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class JobView:
     """One Job.
 

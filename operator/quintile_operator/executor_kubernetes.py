@@ -115,13 +115,16 @@ class KubernetesExecutor:
 
     def trials(self) -> Mapping[str, meta.Key]:
         """Return the key by uid of every trial that holds replicas."""
-        found = {view.place.trial_uid: view.place.key for view in self._jobs.all()}
-        jobs = {view.uid for view in self._jobs.all()}
+        found = {view.place.trial_uid: view.place.key for view in self._jobs.samples().values()}
         now_s = self._clock.now()
-        for pod in self._pods.all():
-            left = pod.job_uid in jobs or replica_views.orphan(pod, now_s=now_s) is not None
-            if left:
-                found.setdefault(pod.place.trial_uid, pod.place.key)
+        for view in self._pods.samples().values():
+            uid = view.place.trial_uid
+            if uid in found:
+                continue
+            # Without a Job: pods of a deleted one, as long as there is something to end.
+            pods_left = self._pods.of(uid)
+            if any(replica_views.orphan(pod, now_s=now_s) is not None for pod in pods_left):
+                found[uid] = view.place.key
         return found
 
     def observe(self, trial_uid: str) -> tuple[runplan.ObservedReplica, ...]:

@@ -93,6 +93,14 @@ class Mirror(Generic[View]):
         with self._lock:
             return [view for _, view in self._views.values()]
 
+    def samples(self) -> dict[Hashable, View]:
+        """Return one view of every group. Raises as ``of``."""
+        self._await_ready()
+        with self._lock:
+            return {
+                group: self._views[next(iter(places))][1] for group, places in self._groups.items()
+            }
+
     def put(self, document: meta.Document) -> None:
         """Take over an object that was just written; what the watch says later counts more."""
         self._take(document)
