@@ -38,7 +38,7 @@ RIGHTS: Final = (
     Right(meta.GROUP, "trials/status", ("patch",), "what was observed"),
     Right(meta.GROUP, "labelingjobs/status", ("patch",), "what was observed"),
     Right("batch", "jobs", (*READ, "create", "patch", "delete"), "the replicas of an attempt"),
-    Right("", "pods", READ, "what became of the replicas"),
+    Right("", "pods", (*READ, "deletecollection"), "what became of the replicas; a hurried end"),
     Right("", "services", ("get", "create", "patch"), "names of the replicas"),
     Right("", "secrets", ("create", "patch", "delete"), "the token of an attempt"),
     Right(

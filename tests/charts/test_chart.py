@@ -173,12 +173,10 @@ def test_the_operator_gets_what_it_checks_for(rendered: list[dict[str, Any]]) ->
     given = granted(rendered, "operator")
     assert needed <= given
     beyond = {resource for _group, resource, _verb in given - needed}
-    assert beyond == {
+    assert beyond <= {
         "experiments/finalizers",  # owner references where that admission plug-in is on
         "labelingjobs/finalizers",
         "trials/finalizers",
-        "queues/status",
-        "clusterruntimes/status",
         "customresourcedefinitions",  # its revision
         "secrets",  # get, of the one that a project allows
     }
