@@ -127,7 +127,7 @@ class Coordinator:
             if stale is not None or run is None or row is None:
                 raise stale or errors.NotFound(f"Trial {claims.trial} has not joined.")
             suspect = stalls.is_suspect(row, message)
-            if not transitions.is_member(session, row, message):
+            if not (message.leaving or transitions.is_member(session, row, message)):
                 raise fencing.Stale(
                     f"{message.role}-{message.index} of this boot has not joined generation "
                     f"{row.generation}.",

@@ -68,13 +68,13 @@ def agents(session: orm.Session, uid: str, attempt: int) -> Sequence[tables.Agen
 
 
 def joined(session: orm.Session, row: tables.Generation) -> tuple[plans.JoinedAgent, ...]:
-    """Return the agents that are ready for a generation."""
+    """Return the agents that are ready for a generation, and were not asked to leave."""
     return tuple(
         plans.JoinedAgent(
             role=agent.role, index=agent.index, procs=agent.procs, host=agent.host, port=agent.port
         )
         for agent in agents(session, row.trial_uid, row.attempt)
-        if agent.generation == row.generation
+        if agent.generation == row.generation and not agent.leaving
     )
 
 
@@ -124,10 +124,7 @@ def situation(
         max_restarts=row.max_restarts,
         final_checkpoint=total > 0 and saved is not None and saved.step >= total,
         least=row.least,
-        staying=sum(
-            agent.generation == row.generation and not agent.leaving
-            for agent in agents(session, row.trial_uid, row.attempt)
-        ),
+        staying=len(joined(session, row)),
         draining=row.state == "draining",
     )
 

@@ -21,8 +21,8 @@ import torch
 from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
 from quintile.testing import instances
 
-pytestmark = [pytest.mark.torch, pytest.mark.timeout(150)]
-DEADLINE_S = 90.0
+pytestmark = [pytest.mark.torch, pytest.mark.timeout(300)]
+DEADLINE_S = 120.0
 ITEMS = 60
 BATCH = 4
 """Of one worker; with the two that are submitted a step has 8 samples, and an epoch 8 steps."""
@@ -30,9 +30,9 @@ EPOCHS = 80
 PACE = {
     "QUINTILE_API__ELASTIC_WINDOW_S": "4",
     "QUINTILE_API__ELASTIC_COOLDOWN_S": "1",
-    "QUINTILE_API__AGENT_SILENCE_S": "5",
     "QUINTILE_API__HEARTBEAT_FLUSH_S": "0.5",
 }
+IMPATIENT = {**PACE, "QUINTILE_API__AGENT_SILENCE_S": "5"}
 
 
 class Counted(torch.utils.data.Dataset[Any]):
@@ -66,8 +66,9 @@ Counted.__module__ = model_fn.__module__ = input_fn.__module__ = "__main__"
 
 
 @pytest.fixture
-def server(tmp_path: pathlib.Path) -> Iterator[instances.Instance]:
-    with instances.Instance(tmp_path / "home", env=PACE) as running:
+def server(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[instances.Instance]:
+    """A server; the parameter is its environment."""
+    with instances.Instance(tmp_path / "home", env=getattr(request, "param", PACE)) as running:
         session = blocking.connect(url=running.url, token=running.token)
         yield running
         session.close()
@@ -152,6 +153,7 @@ def test_from_two_workers_to_four_and_back_every_sample_counts_once(
     ]
 
 
+@pytest.mark.parametrize("server", [IMPATIENT], indirect=True)
 def test_it_goes_on_without_a_worker_that_is_killed_again_and_again(
     server: instances.Instance, tmp_path: pathlib.Path
 ) -> None:

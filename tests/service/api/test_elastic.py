@@ -201,6 +201,27 @@ def test_an_exit_alone_tells_that_an_agent_leaves(trial: Any) -> None:
     assert join(one)["plan"]["world_size"] == 2
 
 
+def test_who_leaves_before_it_has_begun_is_not_waited_for(trial: Any) -> None:
+    zero, one, two = (trial.agent(index, members=4) for index in range(3))
+    for agent in (zero, one, two):
+        join(agent)
+        agent.generation = 1
+    two.post("heartbeat", ranks=[], leaving=True)
+    later(trial, COOLDOWN_S)
+    assert ranks(join(one)) == [(0, 0), (1, 1)]
+
+
+def test_a_newcomer_that_leaves_again_makes_no_room(trial: Any) -> None:
+    zero, one = started(trial, 2)
+    two = trial.agent(2, members=3)
+    join(two)
+    two.generation = 1
+    two.post("heartbeat", ranks=[], leaving=True)
+    later(trial, COOLDOWN_S, zero, one)
+    join(trial.agent(1, members=2))
+    assert zero.beat(step=4).json()["directive"] == "continue"
+
+
 def test_when_too_few_stay_the_attempt_is_over(trial: Any) -> None:
     zero, one = started(trial, 2, least=2)
     yields(zero, leaving=True)

@@ -172,6 +172,12 @@ class Pulse:
         self._ranks = ranks
         self._client = shared.client(HEARTBEAT_TIMEOUT_S)
         self._soon = threading.Event()
+        self._said_farewell = threading.Event()
+
+    def farewell(self, patience_s: float) -> None:
+        """Tell that the agent leaves, and wait until that is heard."""
+        self._soon.set()
+        self._said_farewell.wait(patience_s)
 
     def hurry(self) -> None:
         """Beat at once."""
@@ -193,8 +199,10 @@ class Pulse:
                 continue
             except link.Refused as refused:
                 self._box.post(_advice_of(refused, asked))
-                continue
-            self._box.post(_advice(answer, asked))
+            else:
+                self._box.post(_advice(answer, asked))
+            if leaving:
+                self._said_farewell.set()
 
 
 def _progress_timeout_s(program: wire.Json) -> float:

@@ -40,6 +40,7 @@ HURRY_S = 0.3
 ASKED = (signal.SIGTERM, signal.SIGKILL)
 """Signals that a rank dies of when its agent asks it to go, or loses patience."""
 LAST_OUTPUT_S = 0.5
+FAREWELL_S = 2.0
 LAST_FLUSH_S = 10.0
 
 
@@ -245,6 +246,8 @@ class Supervisor:
         shipper.note(f"{reason}: ranks have {self._env.grace_s:g} s to save their state")
         if self._work is None:
             self._courier.cancel()
+            if self._link.leaving and self._link.generation > 0:
+                self._pulse.farewell(FAREWELL_S)
             self._end(code, reason, "")
             return
         self._work.ranks.signal(signal.SIGTERM)
