@@ -14,7 +14,7 @@ from typing import Any, Final, Literal, get_args, get_origin
 import pydantic
 from pydantic.alias_generators import to_camel
 
-from quintile.core import admin_kinds, crd_rules, experiment, labeling_job, meta
+from quintile.core import admin_kinds, crd_rules, crd_words, experiment, labeling_job, meta
 
 Schema = dict[str, Any]
 _KEPT: Final = ("type", "enum", "pattern", "minLength", "maxLength", "minimum", "maximum")
@@ -202,18 +202,25 @@ def _model(model: type[meta.Wire]) -> Schema:
     for name, info in model.model_fields.items():
         alias = info.alias or to_camel(name)
         properties[alias] = _field(info, raw["properties"][alias], definitions)
+        words = crd_words.WORDS.get(model.__name__, {}).get(alias)
+        if words:
+            properties[alias]["description"] = words
         if _SETS.get(model.__name__) == name:
             properties[alias]["x-kubernetes-list-type"] = "set"
     schema: Schema = {"type": "object", "properties": properties}
-    words = (model.__doc__ or "").strip()
-    if words:
-        schema["description"] = " ".join(words.split("\n\n")[0].split())
+    if model.__doc__:
+        schema["description"] = _plain(model.__doc__)
     if raw.get("required"):
         schema["required"] = list(raw["required"])
     rules = crd_rules.of(model)
     if rules:
         schema["x-kubernetes-validations"] = [rule.document() for rule in rules]
     return schema
+
+
+def _plain(docstring: str) -> str:
+    """Return a docstring as text: no marks, no line breaks."""
+    return " ".join(docstring.replace("``", "").split())
 
 
 def _field(
@@ -257,6 +264,8 @@ def _list(item: Any, raw: Schema, definitions: Mapping[str, Schema]) -> Schema:
     if get_args(item) and hasattr(item, "__metadata__"):
         item = get_args(item)[0]
     schema: Schema = {"type": "array", "items": _type(item, raw["items"], definitions)}
+    if "description" in schema["items"]:
+        schema["description"] = schema["items"]["description"]
     for name in ("minItems", "maxItems"):
         if name in raw:
             schema[name] = raw[name]

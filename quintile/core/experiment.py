@@ -188,7 +188,7 @@ class ExperimentSpec(Wire):
     """What the user asked for; immutable but for ``suspend`` and the size of an elastic run.
 
     ``queue`` and ``runtime`` name what administrators made (kinds Queue and ClusterRuntime; left
-    out: the ones of the installation), ``priority`` is a word of that queue.
+    out: none), ``priority`` is a word of that queue.
     """
 
     description: Text = ""

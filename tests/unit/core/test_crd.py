@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
-from quintile.core import crd, crd_rules, experiment, labeling_job, meta
+from quintile.core import crd, crd_rules, crd_words, experiment, labeling_job, meta
 
 KINDS = {kind.model.__name__: kind for kind in crd.KINDS}
 FORBIDDEN = {"$ref", "$defs", "definitions", "anyOf", "oneOf", "allOf", "discriminator", "title"}
@@ -98,3 +98,33 @@ def test_unconvertible_models_are_refused() -> None:
 
     with pytest.raises(TypeError, match="a CRD cannot hold"):
         crd.document(crd.Kind(Loose, "looses", "ls"))
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_every_field_is_explained(name: str) -> None:
+    def silent(schema: dict[str, Any], path: str) -> Iterator[str]:
+        inner = schema.get("items", schema)
+        if "description" not in schema:
+            yield path
+        for field, child in inner.get("properties", {}).items():
+            yield from silent(child, f"{path}.{field}")
+
+    root = root_of(name)
+    for part in ("spec", "status"):
+        if part in root["properties"]:
+            assert list(silent(root["properties"][part], part)) == []
+
+
+def test_no_word_is_left_over() -> None:
+    known = {field for name in KINDS for field in _fields(KINDS[name].model)}
+    said = {(model, field) for model, words in crd_words.WORDS.items() for field in words}
+    assert said <= known, said - known
+
+
+def _fields(model: type[meta.Wire]) -> Iterator[tuple[str, str]]:
+    for name, info in model.model_fields.items():
+        yield model.__name__, info.alias or name
+        for part in (info.annotation, *get_args(info.annotation)):
+            for inner in (part, *get_args(part)):
+                if isinstance(inner, type) and issubclass(inner, meta.Wire):
+                    yield from _fields(inner)
