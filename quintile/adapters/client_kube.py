@@ -57,6 +57,7 @@ class Stream:
     def __init__(self, response: urllib3.BaseHTTPResponse, path: str) -> None:
         self._response = response
         self._path = path
+        self._closed = False
 
     def __iter__(self) -> Iterator[meta.Document]:
         """Yield ``{"type", "object"}`` until the server, the limit or ``close`` ends it.
@@ -66,11 +67,16 @@ class Stream:
         """
         try:
             yield from _lines(self._response, self._path)
+        except ValueError:
+            # What a reader gets of a TLS connection that is broken off under it is still encrypted.
+            if not self._closed:
+                raise
         finally:
             self._response.close()
 
     def close(self) -> None:
         """Break the connection off. Idempotent."""
+        self._closed = True
         with contextlib.suppress(ValueError, OSError, AttributeError, urllib3.exceptions.HTTPError):
             # A reader that waits in another thread wakes; closing alone would leave it there.
             self._response.shutdown()
