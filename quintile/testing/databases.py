@@ -40,6 +40,21 @@ def drop(path: pathlib.Path) -> None:
         _run(f"DROP DATABASE IF EXISTS {_name(path)} WITH (FORCE)")
 
 
+def contents(path: pathlib.Path) -> bytes:
+    """Return all that is stored, in some form that holds every text as it is."""
+    if not postgres.wanted():
+        return path.read_bytes()
+    engine = sa.create_engine(at(path), poolclass=sa.pool.NullPool)
+    with engine.connect() as connection:
+        found = [
+            row
+            for table in sa.inspect(engine).get_table_names()
+            for row in connection.execute(sa.text(f'SELECT t::text FROM "{table}" t'))
+        ]
+    engine.dispose()
+    return repr(found).encode()
+
+
 @functools.cache
 def _server() -> str:
     stack = contextlib.ExitStack()

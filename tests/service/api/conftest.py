@@ -23,7 +23,7 @@ from quintile import settings
 from quintile.adapters import http_guard, signed_urls, sql, tokens_ed25519
 from quintile.core import meta
 from quintile.testing import clock as fake_clock
-from quintile.testing import databases
+from quintile.testing import databases, stores
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
 from quintile_api import app as api_app
@@ -91,11 +91,12 @@ class World:
     def __post_init__(self) -> None:
         self.clock = fake_clock.FakeClock(1_800_000_000.0)
         self.urls = signed_urls.UrlSigner(b"u" * 32, base_url=BASE)
-        self.objects = fake_objects.FakeObjectStore(
+        usual = fake_objects.FakeObjectStore(
             url=lambda key, method, ttl_s: self.urls.url(
                 key, method=method, expires_s=int(self.clock.now() + ttl_s)
             )
         )
+        self.objects = stores.of(self.folder, usual)
         self.resources = fake_resources.FakeResourceStore(clock=self.clock)
         self.signer = tokens_ed25519.TrialTokenSigner(PEM)
         self.app = self.start()

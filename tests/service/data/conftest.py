@@ -25,7 +25,7 @@ from quintile import ports, settings
 from quintile.adapters import object_directory, signed_urls, sql, tokens_ed25519
 from quintile.core import datasets, meta
 from quintile.testing import clock as fake_clock
-from quintile.testing import databases
+from quintile.testing import databases, stores
 from quintile.testing import resources as fake_resources
 from quintile_api import app as api_app
 from quintile_api import context, eventlog, migrations
@@ -56,9 +56,10 @@ class World:
         self.portal = portal
         self.clock = fake_clock.FakeClock(1_800_000_000.0)
         self.urls = signed_urls.UrlSigner(b"u" * 32, base_url=BASE)
-        self.objects: ports.ObjectStore = object_directory.DirectoryObjectStore(
+        usual = object_directory.DirectoryObjectStore(
             folder / "store", urls=self.urls, clock=self.clock
         )
+        self.objects: ports.ObjectStore = stores.of(folder, usual)
         self.resources = fake_resources.FakeResourceStore(clock=self.clock)
         self.signer = tokens_ed25519.TrialTokenSigner(PEM)
         self.start()

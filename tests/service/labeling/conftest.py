@@ -25,7 +25,7 @@ from quintile.adapters import sql, tokens_ed25519
 from quintile.core import facts, labeling_job, meta, rounds, tasks
 from quintile.engine import certify
 from quintile.testing import clock as fake_clock
-from quintile.testing import databases
+from quintile.testing import databases, stores
 from quintile.testing import labeling as fakes
 from quintile.testing import objects as fake_objects
 from quintile.testing import resources as fake_resources
@@ -92,7 +92,7 @@ class World:
 
     def __post_init__(self) -> None:
         self.clock = fake_clock.FakeClock(1_800_000_000.0)
-        self.objects = fake_objects.FakeObjectStore()
+        self.objects = stores.of(self.folder, fake_objects.FakeObjectStore())
         self.resources = fake_resources.FakeResourceStore(clock=self.clock)
         self.catalog = fakes.FakeCatalog()
         self.identities = fakes.FakeIdentities()
