@@ -81,6 +81,7 @@ class ApiDependencies:
         admin: Name of the first administrator.
         projects: Names of the projects that exist from the start.
         python: Interpreter of agents, for dry runs.
+        pool_size: Connections to the database at most.
         checks: What else must answer before the service is ready, by name.
         body_limits: Larger body limits by path prefix, for routes of mounted parts.
     """
@@ -99,6 +100,7 @@ class ApiDependencies:
     admin: str = "admin"
     projects: tuple[str, ...] = ("default",)
     python: str = sys.executable
+    pool_size: int = sql.POOL_SIZE
     checks: readiness.Checks = field(default_factory=dict)
     body_limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -152,7 +154,7 @@ def create_app(deps: ApiDependencies) -> fastapi.FastAPI:
 
 def make_context(deps: ApiDependencies) -> context.Context:
     """Open and migrate the database and put the shared parts together."""
-    database = sql.Database(sql.create_engine(deps.engine_url))
+    database = sql.Database(sql.create_engine(deps.engine_url, pool_size=deps.pool_size))
     migrations.migrate(database.engine)
     changes = outbox.Outbox(database, tables.OUTBOX)
     parts = service.Parts(

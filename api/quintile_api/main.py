@@ -105,6 +105,7 @@ def dependencies(wanted: settings.Settings) -> app.ApiDependencies:
         admin=wanted.admin,
         projects=projects,
         python=PYTHON,
+        pool_size=wanted.database.pool_size,
         checks={
             "The object store": objects.check,
             "The Kubernetes API": lambda: cluster_site.check_cluster(client),

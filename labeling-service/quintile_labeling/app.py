@@ -40,6 +40,7 @@ class LabelingDependencies:
         lease_s: How long a task is held for who took it, in seconds.
         hosts: Allowed ``Host`` values without port.
         origins: Allowed ``Origin`` values beside the service's own.
+        pool_size: Connections to the database at most.
         checks: What else must answer before the service is ready, by name.
         body_limits: Larger body limits by path prefix, for routes of mounted parts.
     """
@@ -55,6 +56,7 @@ class LabelingDependencies:
     lease_s: float = LEASE_S
     hosts: frozenset[str] = http_guard.Policy.hosts
     origins: frozenset[str] = frozenset()
+    pool_size: int = sql.POOL_SIZE
     checks: readiness.Checks = field(default_factory=dict)
     body_limits: Mapping[str, int] = field(default_factory=dict)
 
@@ -85,7 +87,7 @@ def create_app(deps: LabelingDependencies) -> fastapi.FastAPI:
 
 def make_context(deps: LabelingDependencies) -> context.Context:
     """Open and migrate the database and put the shared parts together."""
-    database = sql.Database(sql.create_engine(deps.engine_url))
+    database = sql.Database(sql.create_engine(deps.engine_url, pool_size=deps.pool_size))
     migrations.migrate(database.engine)
     return context.Context(
         database=database,

@@ -76,6 +76,7 @@ def dependencies(
         service_token=cluster_site.service_token(wanted),
         hosts=frozenset(cluster_site.hosts(wanted)),
         origins=frozenset(cluster_site.origins(wanted)),
+        pool_size=wanted.database.pool_size,
         checks={
             "The object store": objects.check,
             "The Kubernetes API": lambda: cluster_site.check_cluster(client),

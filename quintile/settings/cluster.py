@@ -24,7 +24,11 @@ class DatabaseSettings(pydantic.BaseModel):
         "The API keeps its tables in the schema `api`, the labeling service in `labeling`.",
     )
     pool_size: int = Field(
-        default=40, ge=2, le=500, description="Connections that one process holds at most."
+        default=40,
+        ge=2,
+        le=500,
+        description="Connections that one process holds at most; the server "
+        "needs room for those of all replicas of both services.",
     )
 
 
