@@ -47,7 +47,9 @@ RIGHTS: Final = (
         ("get", "create", "patch"),
         "what replicas may reach",
     ),
-    Right("", "events", ("get", "create", "patch"), "notes for people"),
+    Right(
+        "", "events", ("get", "list", "create", "patch"), "notes for people; why a Job has no pods"
+    ),
     Right(meta.GROUP, "queues", READ, "quotas", "cluster"),
     Right(meta.GROUP, "queues/status", ("patch",), "what a queue holds", "cluster"),
     Right(meta.GROUP, "clusterruntimes", READ, "images and limits", "cluster"),

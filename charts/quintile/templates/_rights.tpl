@@ -53,7 +53,7 @@
   verbs: [get, create, patch]
 - apiGroups: [""]
   resources: [events]
-  verbs: [get, create, patch]
+  verbs: [get, list, create, patch]
 {{- end -}}
 
 {{/* A Role and its binding in one namespace. Arguments: root, part, namespace, rules, suffix. */}}
