@@ -16,7 +16,7 @@ from quintile_api.data import usage
 from quintile_api.runs import rewinding
 
 router = fastapi.APIRouter(prefix="/projects/{project}", tags=["experiments"])
-MANAGER = "api"
+MANAGER = "quintile-api"
 Body = Annotated[dict[str, Any], fastapi.Body()]
 Document = pydantic.RootModel[dict[str, Any]]
 

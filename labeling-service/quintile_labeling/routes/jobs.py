@@ -12,7 +12,7 @@ from quintile_labeling import access, context, paging, tables
 from quintile_labeling.admission import admitting, documents
 from quintile_labeling.work import sweeping
 
-MANAGER = "labeling"
+MANAGER = "quintile-labeling"
 router = fastapi.APIRouter(prefix="/projects/{project}/labeling-jobs", tags=["labeling jobs"])
 Body = Annotated[dict[str, Any], fastapi.Body()]
 Document = dict[str, Any]
