@@ -121,9 +121,13 @@ def pod(document: meta.Document) -> PodView | None:
 
 
 def job(document: meta.Document) -> JobView | None:
-    """Return what is kept of a Job; None when it is none of ours."""
+    """Return what is kept of a Job; None when it is none of ours, whatever its labels say.
+
+    A Job that names none gets the labels of its pods.
+    """
     place = _place(document)
-    if place is None:
+    owners = document["metadata"].get("ownerReferences", ())
+    if place is None or all(owner["uid"] != place.trial_uid for owner in owners):
         return None
     metadata, spec = document["metadata"], document["spec"]
     status, notes = document.get("status", {}), metadata.get("annotations", {})

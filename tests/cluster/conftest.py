@@ -138,10 +138,12 @@ class Platform:
         self.until(lambda: not self.trial(experiment))
 
 
-def site(**changes: Any) -> pods.PodSite:
+def site(host: str) -> pods.PodSite:
+    """What pods may reach is the name service and the API alone."""
+    names = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
+    egress = ({"ports": names}, {"to": [{"ipBlock": {"cidr": f"{host}/32"}}]})
     # No CPU is reserved, so that tests run beside others.
-    words = {"network_policies": False, "pending_deadline_s": 5.0, "cpu_millis": 0, **changes}
-    return pods.PodSite(image=clusters.image(), **words)
+    return pods.PodSite(image=clusters.image(), egress=egress, pending_deadline_s=5.0, cpu_millis=0)
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +181,7 @@ def _run(
             session_key=secrets.token_bytes(32),
             service_token=secrets.token_hex(16),
             api_url=url,
-            settings=settings.ApiSettings(allowed_hosts=(host,)),
+            settings=settings.ApiSettings(allowed_hosts=(host,), elastic_cooldown_s=3.0),
             projects=(namespace,),
         )
     )
@@ -197,7 +199,7 @@ def _run(
         bell=bell,
     )
     executor = executor_kubernetes.KubernetesExecutor(
-        kube, site(), clock=now, namespaces=(namespace,)
+        kube, site(host), clock=now, namespaces=(namespace,)
     )
     reconcile = reconciler.Reconciler(
         parts.Parts(

@@ -164,17 +164,39 @@ class Counting(client_kube.KubeClient):
         return super()._send(method, *rest, **more)
 
 
-def test_a_name_that_somebody_else_has_is_left_alone(project: Project, hand: PodHand) -> None:
+@pytest.mark.parametrize("kind", ["Secret", "Service", "Job"])
+def test_a_name_that_somebody_else_has_is_left_alone(
+    project: Project, hand: PodHand, kind: str
+) -> None:
     plan = hand.plan(workers=1)
-    service = attempts.service(plan)
-    foreign = {**service, "metadata": {"name": service["metadata"]["name"]}}
-    path = f"/api/v1/namespaces/{project.name}/services"
-    before = project.kube.create(path, foreign)
+    site = pods.PodSite(image=clusters.image(), network_policies=False)
+    own = next(found for found in attempts.documents(plan, site) if found["kind"] == kind)
+    foreign = {**own, "metadata": {"name": own["metadata"]["name"]}}
+    if kind == "Job":
+        foreign["spec"] = {**own["spec"], "suspend": True}
+    before = project.kube.create(attempts.path(own, named=False), foreign)
     with pytest.raises(errors.Conflict, match="NameTaken"):
         hand.executor.ensure(plan)
-    place = f"{path}/{service['metadata']['name']}"
-    assert project.kube.get(place)["metadata"]["uid"] == before["metadata"]["uid"]
-    project.kube.delete(place)
+    after = project.kube.get(attempts.path(own))
+    assert after["metadata"]["uid"] == before["metadata"]["uid"]
+    assert after["metadata"].get("labels") == before["metadata"].get("labels")
+    project.kube.delete(attempts.path(own))
+    hand.until(lambda: _ensured(hand))
+    hand.run(hand.site.uid)
+
+
+def _ensured(hand: PodHand) -> bool:
+    try:
+        hand.executor.ensure(hand.plan(workers=1))
+    except (errors.Unavailable, errors.Conflict):
+        return False
+    return True
+
+
+def test_what_an_operator_left_half_done_is_finished(project: Project, hand: PodHand) -> None:
+    plan = hand.plan(workers=1)
+    for document in (attempts.secret(plan), attempts.service(plan)):
+        project.kube.create(attempts.path(document, named=False), document)
     hand.executor.ensure(plan)
     hand.run(hand.site.uid)
 

@@ -34,6 +34,7 @@ def job(completions: int = 1, **changes: Any) -> cluster_views.JobView:
             "uid": "job-uid",
             "labels": LABELS,
             "creationTimestamp": at(-100),
+            "ownerReferences": [{"uid": "u"}],
             **changes.pop("metadata", {}),
         },
         "spec": {"completions": completions, "backoffLimitPerIndex": 0, **changes.pop("spec", {})},
@@ -231,3 +232,10 @@ def test_objects_of_others_are_left_out(missing: str) -> None:
     del labels[missing]
     document = {"metadata": {"name": "p", "namespace": "team", "uid": "p", "labels": labels}}
     assert cluster_views.pod(document) is None
+
+
+@pytest.mark.parametrize("owners", [[], [{"uid": "another"}]])
+def test_a_job_that_the_trial_does_not_own_is_none_of_ours(owners: list[Any]) -> None:
+    place = {"name": "j", "namespace": "team", "uid": "j", "labels": LABELS}
+    document = {"metadata": {**place, "ownerReferences": owners}, "spec": {}, "status": {}}
+    assert cluster_views.job(document) is None
