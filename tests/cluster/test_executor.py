@@ -37,7 +37,8 @@ class Project:
     name: str
 
     def executor(self, **changes: Any) -> executor_kubernetes.KubernetesExecutor:
-        site = pods.PodSite(image=clusters.image(), network_policies=False, cpu_millis=0, **changes)
+        words: dict[str, Any] = {"network_policies": False, "cpu_millis": 0, **changes}
+        site = pods.PodSite(image=clusters.image(), **words)
         return executor_kubernetes.KubernetesExecutor(
             self.kube, site, clock=clock.SystemClock(), namespaces=(self.name,)
         )
@@ -282,6 +283,44 @@ def test_a_pod_of_a_lost_node_is_lost_and_holds_nobody_up(
     hand.executor.ensure(hand.plan(2, workers=1))
     hand.run(uid)
     there.close()
+
+
+KNOCK = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], 7777), timeout=3)
+except ConnectionRefusedError:
+    print("reached")  # nobody listens there, but the way is open
+except OSError:
+    print("cut off")
+"""
+
+
+def test_only_pods_of_a_trial_reach_its_pods(project: Project, hand: PodHand) -> None:
+    egress = ({"ports": [{"protocol": "UDP", "port": 53}]},)
+    guarded = project.executor(network_policies=True, egress=egress)
+    plan = hand.plan()
+    guarded.ensure(plan)
+    hand.run(hand.site.uid)
+    first, second = (hand.pod(hand.site.uid, replica.name) for replica in plan.replicas)
+    template = dict(first["spec"])
+    container = {**template["containers"][0], "command": ["sleep", "600"], "env": []}
+    stranger = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "stranger"}}
+    kept = ("securityContext", "serviceAccountName", "automountServiceAccountToken", "volumes")
+    spec = {name: template[name] for name in kept if name in template}
+    stranger["spec"] = {**spec, "containers": [container], "terminationGracePeriodSeconds": 0}
+    path = f"/api/v1/namespaces/{project.name}/pods"
+    project.kube.create(path, stranger)
+
+    def knocks(name: str) -> str:
+        words = ["kubectl", "--namespace", project.name, "exec", name, "--"]
+        words += ["python", "-c", KNOCK, second["status"]["podIP"]]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+    hand.until(lambda: knocks("stranger") == "cut off")
+    assert knocks(first["metadata"]["name"]) == "reached"
+    project.kube.delete(f"{path}/stranger", grace_s=0)
+    guarded.close()
 
 
 def test_a_namespace_is_deleted_while_agents_run() -> None:
