@@ -116,10 +116,27 @@ def leave(
     return True
 
 
-def give_up_start(session: orm.Session, row: tables.Generation, message: messages.Join) -> bool:
+def depart(
+    session: orm.Session,
+    run: tables.TrialRun,
+    row: tables.Generation,
+    message: messages.Heartbeat,
+    *,
+    now_s: float,
+) -> bool:
+    """As ``leave``; an agent that has started no rank yet has nothing to wait for."""
+    news = leave(session, row, message, now_s=now_s)
+    if row.state != "draining" or message.ranks or not give_up_start(session, row, message):
+        return news
+    transitions.settle(session, run, row, now_s=now_s)
+    return True
+
+
+def give_up_start(session: orm.Session, row: tables.Generation, message: messages.Envelope) -> bool:
     """Let ranks that were never started count as gone; return whether there are any.
 
-    A member that joins again while its generation drains has not heard that it ran.
+    A member that joins again while its generation drains has not heard that it ran; one that leaves
+    and tells of no rank has not begun.
     """
     found = False
     for rank in state.ranks(session, row):

@@ -147,11 +147,11 @@ class Coordinator:
             run = state.speaker(session, claims.uid, message)
             return answers.directions(run, state.current(session, run))
 
-    def _let_leave(self, claims: Claims, message: messages.Envelope) -> messages.HeartbeatAnswer:
+    def _let_leave(self, claims: Claims, message: messages.Heartbeat) -> messages.HeartbeatAnswer:
         with self._database.write() as session:
             run = state.speaker(session, claims.uid, message, lock=True)
             row = state.current(session, run)
-            if elastic.leave(session, row, message, now_s=self._parts.clock.now()):
+            if elastic.depart(session, run, row, message, now_s=self._parts.clock.now()):
                 self._tell(session, run)
             return answers.directions(run, row)
 

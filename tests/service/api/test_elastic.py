@@ -47,6 +47,13 @@ def yields(agent: Any, *, leaving: bool = False) -> Any:
     return agent.post("exits", **body).json()
 
 
+def leaves(agent: Any) -> dict[str, Any]:
+    """An agent whose rank runs says that it was asked to go."""
+    rank = {"rank": agent.index, "pid": 1, "state": "running", "step": 2, "total_steps": 100}
+    found: dict[str, Any] = agent.post("heartbeat", ranks=[rank], leaving=True).json()
+    return found
+
+
 def facts(trial: Any) -> Any:
     return trial.world.facts.trial(trial.uid)
 
@@ -179,7 +186,7 @@ def test_who_is_asked_to_leave_takes_all_to_a_checkpoint_and_is_no_member_any_mo
     trial: Any,
 ) -> None:
     zero, one, two = started(trial, 3)
-    assert two.post("heartbeat", ranks=[], leaving=True).json()["directive"] == "drain"
+    assert leaves(two)["directive"] == "drain"
     assert zero.beat(step=5).json()["directive"] == "drain"
     assert facts(trial).why == "worker-2 leaves"
     yields(two, leaving=True)
@@ -190,6 +197,15 @@ def test_who_is_asked_to_leave_takes_all_to_a_checkpoint_and_is_no_member_any_mo
     assert (answer["state"], answer["plan"]["world_size"]) == ("running", 2)
     assert (facts(trial).workers, facts(trial).why) == (2, "without worker-2")
     assert facts(trial).in_place_restarts == 0
+
+
+def test_who_leaves_before_its_rank_was_started_holds_no_change_up(trial: Any) -> None:
+    zero, one = (trial.agent(index) for index in range(2))
+    for agent in (zero, one, zero):
+        join(agent)
+    assert one.post("heartbeat", ranks=[], leaving=True).json()["directive"] == "drain"
+    assert yields(zero)["generation"] == 2
+    assert join(zero)["plan"]["world_size"] == 1
 
 
 def test_an_exit_alone_tells_that_an_agent_leaves(trial: Any) -> None:
@@ -236,7 +252,7 @@ def test_all_that_are_asked_to_leave_end_the_attempt(trial: Any) -> None:
 
 def test_a_run_that_ends_while_it_drains_has_succeeded(trial: Any) -> None:
     zero, one, two = started(trial, 3)
-    two.post("heartbeat", ranks=[], leaving=True)
+    leaves(two)
     for agent in (zero, one, two):
         agent.exit(0)
     assert facts(trial).state == "succeeded"
@@ -244,7 +260,7 @@ def test_a_run_that_ends_while_it_drains_has_succeeded(trial: Any) -> None:
 
 def test_a_crash_while_it_drains_counts_as_a_restart(trial: Any) -> None:
     zero, one, two = started(trial, 3)
-    two.post("heartbeat", ranks=[], leaving=True)
+    leaves(two)
     yields(two, leaving=True)
     yields(zero)
     assert one.exit(139, reason="Segfault").json()["generation"] == 2
@@ -253,7 +269,7 @@ def test_a_crash_while_it_drains_counts_as_a_restart(trial: Any) -> None:
 
 def test_an_agent_lost_while_it_drains_holds_nobody_up(trial: Any) -> None:
     zero, one, two = started(trial, 3)
-    two.post("heartbeat", ranks=[], leaving=True)
+    leaves(two)
     yields(zero)
     yields(one)
     later(trial, SILENCE_S + 1, zero, one)
@@ -265,7 +281,7 @@ def test_an_agent_lost_while_it_drains_holds_nobody_up(trial: Any) -> None:
 
 def test_a_stop_while_it_drains_is_a_stop(trial: Any) -> None:
     zero, one = started(trial, 2)
-    zero.post("heartbeat", ranks=[], leaving=True)
+    leaves(zero)
     coordinator = trial.world.ctx.coordinator
     coordinator.request_stop(trial.uid, namespace="default", name=trial.name)
     assert one.beat(step=4).json()["directive"] == "stop"
@@ -275,7 +291,7 @@ def test_a_stop_while_it_drains_is_a_stop(trial: Any) -> None:
 
 def test_a_member_that_never_heard_that_it_ran_holds_no_change_up(trial: Any) -> None:
     zero, one = started(trial, 2)
-    one.post("heartbeat", ranks=[], leaving=True)
+    leaves(one)
     yields(one, leaving=True)
     assert join(zero)["plan"]["generation"] == 2
 
