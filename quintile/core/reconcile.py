@@ -29,6 +29,9 @@ from quintile.core import (
 
 BACKOFF_BASE_S = 1.0
 BACKOFF_LIMIT_S = 60.0
+PROGRESS_S = 120.0
+"""A failure so soon after a checkpoint was committed is that of a run that gets on."""
+
 STOP_POLL_S = 2.0
 
 TrialDecision = decision.Decision[experiment.TrialStatus]
@@ -70,6 +73,18 @@ class _View:
 def backoff_s(restarts: int) -> float:
     """Return the seconds between one attempt and the next: 1, 2, 4, ... at most 60."""
     return min(BACKOFF_LIMIT_S, BACKOFF_BASE_S * 2.0 ** min(max(restarts - 1, 0), 16))
+
+
+def _delay_s(before: experiment.TrialStatus, failed_s: float) -> float:
+    """Return the back-off after a failure: a run that gets on is not made to wait longer each time.
+
+    It gets on when its newest checkpoint is not much older than the failure.
+    """
+    saved = before.checkpoint
+    saved_s = conditions.seconds(saved.time) if saved is not None else 0.0
+    if saved_s > failed_s - PROGRESS_S:
+        return BACKOFF_BASE_S
+    return backoff_s(before.restarts)
 
 
 def decide_trial(
@@ -276,7 +291,8 @@ def _wait_s(view: _View) -> float | None:
     restarting = conditions.is_true(view.before.conditions, "Restarting")
     if failure is None or started or not restarting:
         return None
-    due_s = conditions.seconds(failure.time) + backoff_s(view.before.restarts)
+    failed_s = conditions.seconds(failure.time)
+    due_s = failed_s + _delay_s(view.before, failed_s)
     return due_s - view.now_s if due_s > view.now_s else None
 
 

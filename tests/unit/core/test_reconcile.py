@@ -184,6 +184,17 @@ def test_back_off_doubles_up_to_a_minute(restarts: int, seconds: float) -> None:
     assert reconcile.backoff_s(restarts) == seconds
 
 
+@pytest.mark.parametrize(("age_s", "seconds"), [(10, 1), (1000, 32)])
+def test_a_run_that_gets_on_waits_no_longer_each_time(age_s: float, seconds: float) -> None:
+    saved = facts.CheckpointFact(key="k", step=5, time_s=NOW_S - age_s)
+    before = begun()
+    assert before.status is not None
+    often = trial(before.status.model_copy(update={"restarts": 5}), failure={"maxRestarts": 9})
+    failed = after(decide(often, known(checkpoint=saved), replicas(state="lost")))
+    made = decide(failed, known(checkpoint=saved), NONE, now_s=NOW_S)
+    assert made.wake_s == pytest.approx(seconds)
+
+
 def test_the_budget_of_restarts_ends_the_trial() -> None:
     template = {"failure": {"maxRestarts": 0}}
     made = decide(begun(**template), known(), replicas(state="lost"))
