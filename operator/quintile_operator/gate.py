@@ -127,9 +127,10 @@ class Gate:
     ) -> TrialDecision:
         """Return the decision as the queue of the trial allows it."""
         queue = trial.spec.template.queue
+        self._ready()
+        decided = self._stamped(trial, decided)
         if queue is None:
             return decided
-        self._ready()
         turn = _Turn(trial, decided, alive=bool(verdict.live(replicas)), now_s=now_s)
         self._remember(turn)
         if turn.is_over:
@@ -155,6 +156,16 @@ class Gate:
                 return
             del self._uids[key]
         self._admission.release(known)
+
+    def _stamped(self, trial: experiment.Trial, decided: TrialDecision) -> TrialDecision:
+        """Return the decision with what the runtime of an attempt that begins says."""
+        runtime = self._runtimes.get(trial.spec.template.runtime or "")
+        if runtime is None or not _begins(decided):
+            return decided
+        stamp = {"runtime_sha256": runtimes.digest(runtime)}
+        after = decided.status.model_copy(update=stamp)
+        changed = after != decided.status
+        return dataclasses.replace(decided, status=after, urgent=decided.urgent or changed)
 
     def _evict(self, queue: str, turn: _Turn, place: admission.Place) -> TrialDecision:
         if turn.alive:
@@ -257,7 +268,7 @@ class _Turn:
     @property
     def wants(self) -> bool:
         """Whether an attempt would begin."""
-        return any(isinstance(entry, decision.EnsureAttempt) for entry in self.decided.actions)
+        return _begins(self.decided)
 
     @property
     def holds(self) -> bool:
@@ -346,6 +357,10 @@ class _Turn:
             reason=reason,
             message=message or reason,
         )
+
+
+def _begins(decided: TrialDecision) -> bool:
+    return any(isinstance(entry, decision.EnsureAttempt) for entry in decided.actions)
 
 
 def _named(known: dict[str, KindT], name: str, what: str) -> KindT:

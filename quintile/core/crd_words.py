@@ -156,6 +156,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "attempt": "Number of the attempt; each one has pods of its own.",
         "generation": "How often ranks of this attempt came together.",
         "inPlaceRestarts": "Restarts of ranks in the pods of this attempt.",
+        "runtimeSha256": "SHA-256 of what its ClusterRuntime said when the attempt began.",
         "sampleAccounting": "Whether it is known which samples were learnt (exact or unmanaged).",
     },
     "Source": {

@@ -308,6 +308,7 @@ class TrialStatus(Wire):
     last_failure: LastFailure | None = None
     checkpoint: CheckpointRef | None = None
     sample_accounting: SampleAccounting | None = None
+    runtime_sha256: Short = ""
     start_time: str = ""
     completion_time: str = ""
 

@@ -13,6 +13,7 @@ from quintile.adapters import resource_rules
 from quintile.core import admin_kinds, meta
 from quintile.testing import resources as fake_resources
 from quintile_operator import gate, reconciler
+from quintile_operator.manifests import pods
 
 GPU: dict[str, Any] = {"run": {"useGpu": True, "workers": {"replicas": 2}}}
 
@@ -232,10 +233,15 @@ def test_a_runtime_fills_in_what_the_user_left_open(queued: Any) -> None:
     queued.resources.put("ClusterRuntime", "cuda", **runtime)
     queued.experiment("a", runtime="cuda")
     queued.settle()
-    (run, _) = queued.executor.started[:2]
-    del run
     key = trial_of(queued, meta.Key("Experiment", "default", "a"))
-    assert starts(queued, key) == 2
+    (first, _) = queued.executor.replicas(queued.uid(key))
+    assert (first.plan.cpu_millis, first.plan.memory_bytes) == (2000, 3 * 2**30)
+    site = pods.site_of(first.run, pods.PodSite(image="other", tolerations=({"key": "all"},)))
+    assert (site.image, site.memory_bytes) == ("example.com/trainer@sha256:1", 2 * 2**30)
+    assert site.node_selector == {"pool": "gpu"}
+    assert site.tolerations == ({"key": "all"}, {"key": "gpu", "operator": "Exists"})
+    assert len(queued.status(key)["runtimeSha256"]) == 64
+    assert queued.settle() == 0
 
 
 def test_a_queue_says_what_it_holds(queued: Any) -> None:
