@@ -10,7 +10,7 @@ import contextlib
 import functools
 import hashlib
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal
 
 from quintile import ports
@@ -69,7 +69,22 @@ class OnS3:
 
     def multipart(self, key: str) -> ports.Upload:
         """Begin an upload."""
-        return self._store.multipart(self._prefix + key)
+        return _Upload(self._store.multipart(self._prefix + key), self._own)
 
     def _own(self, info: ports.ObjectInfo) -> ports.ObjectInfo:
         return ports.ObjectInfo(info.key.removeprefix(self._prefix), info.size, info.sha256)
+
+
+class _Upload:
+    """An upload whose object is named without the prefix."""
+
+    def __init__(
+        self, upload: ports.Upload, own: Callable[[ports.ObjectInfo], ports.ObjectInfo]
+    ) -> None:
+        self._upload = upload
+        self._own = own
+        self.write, self.abort = upload.write, upload.abort
+
+    def commit(self) -> ports.ObjectInfo:
+        """Make the object appear."""
+        return self._own(self._upload.commit())
