@@ -3,6 +3,7 @@
 #
 # NAMESPACE    of the platform (quintile-system).
 # PROJECT      namespace of the first project (team-a).
+# CRDS=0       leaves the kinds alone: they are there already.
 # REGISTRY     where nodes pull the images; empty: they are on the nodes already.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -15,7 +16,9 @@ for name in "$space" "$project"; do
   kubectl label namespace "$name" --overwrite pod-security.kubernetes.io/enforce=restricted > /dev/null
 done
 kubectl label namespace "$project" --overwrite "quintile.dev/project=$project" > /dev/null
-helm upgrade --install quintile-crds charts/quintile-crds --namespace "$space" --take-ownership
+if [ "${CRDS:-1}" != 0 ]; then
+  helm upgrade --install quintile-crds charts/quintile-crds --namespace "$space" --take-ownership
+fi
 helm upgrade --install quintile charts/quintile --namespace "$space" \
   --values deploy/values-tryout.yaml --set "projects[0].namespace=$project" \
   --set "imageRegistry=${REGISTRY:-}" --set "image.tag=$tag" --set "workers.image.tag=$tag" \

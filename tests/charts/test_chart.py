@@ -376,3 +376,28 @@ def test_every_value_has_an_effect() -> None:
         if not any(changes(base, before, path, default) for base, before in bases)
     ]
     assert not idle, f"nothing depends on {idle}"
+
+
+def test_dashboard_and_alerts_name_figures_that_exist() -> None:
+    sources = (
+        "operator/quintile_operator",
+        "api/quintile_api",
+        "labeling-service/quintile_labeling",
+    )
+    folders = [*(ROOT / one for one in sources), ROOT / "quintile" / "adapters"]
+    code = "\n".join(
+        path.read_text(encoding="utf-8") for one in folders for path in sorted(one.glob("*.py"))
+    )
+    found = {(one["kind"], one["metadata"]["name"]): one for one in documents(OWN)}
+    dashboard = found["ConfigMap", "quintile-dashboard"]["data"]["quintile.json"]
+    panels = json.loads(dashboard)["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    rules = found["PrometheusRule", "quintile"]["spec"]["groups"][0]["rules"]
+    asked = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked += [rule["expr"] for rule in rules]
+    names = {name for text in asked for name in re.findall(r"quintile_([a-z_]+)", text)}
+    assert len(names) > 8
+    for name in names:
+        plain = re.sub(r"_(total|bucket|sum|count)$", "", name)
+        short = plain.removeprefix("operator_")
+        assert f'"quintile_{plain}"' in code or f'"{short}"' in code, name
