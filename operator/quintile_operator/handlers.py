@@ -21,6 +21,7 @@ from quintile_operator import sources
 SERVER_S: Final = 300
 CONNECT_S: Final = 10
 REQUEST_S: Final = 30
+CLOSING_S: Final = 0.25
 BACKOFFS_S: Final = (1, 2, 5, 10, 20)
 
 
@@ -73,6 +74,8 @@ class KopfSource:
             namespaces=self._namespaces,
             stop_flag=stopped,
         )
+        # Its connections close in the turns of the loop that follow.
+        await asyncio.sleep(CLOSING_S)
 
     def _listen(
         self, registry: kopf.OperatorRegistry, kind: crd.Kind, marks: sources.Marks

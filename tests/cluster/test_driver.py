@@ -14,7 +14,7 @@ from quintile.core import facts, meta
 from quintile.testing import clusters, waiting
 from quintile.testing import executor as fake_executor
 from quintile.testing import facts as fake_facts
-from quintile_operator import canary, handlers, loop, parts, reconciler, sources
+from quintile_operator import canary, gate, handlers, loop, parts, reconciler, sources
 
 WRITES_OF_A_TRIAL = 8
 """To an Experiment and its Trial from the first look to the last, progress apart."""
@@ -42,9 +42,10 @@ class Driven:
         own = client_kube.load(agent="quintile-operator")
         own.subscribe(self._requested)
         watched = resource_kube.KubeResourceStore(own, (namespace,))
+        seen = canary.WatchedStore(watched, self.canary)
         looks = reconciler.Reconciler(
             parts.Parts(
-                resources=canary.WatchedStore(watched, self.canary),
+                resources=seen,
                 executor=self.executor,
                 facts=self.facts,
                 events=events_kube.KubeEventSink(own, clock.SystemClock(), "quintile-operator"),
@@ -52,10 +53,12 @@ class Driven:
                 minter=PlainMinter(),
                 api_url="http://quintile.example.com",
                 python="python",
+                gate=gate.Gate(seen, lambda key: self.loop.mark(key)),
             )
         )
         pace = loop.Pace(workers=2, slice_s=0.05)
-        source = handlers.KopfSource((namespace,), reconciler.KINDS, seen=self._seen)
+        kinds = (*reconciler.KINDS, *gate.KINDS)
+        source = handlers.KopfSource((namespace,), kinds, seen=self._seen)
         origins = (source, sources.FactsTail(self.facts, pace), sources.Resync(pace))
         self.loop = loop.Loop(looks, origins, pace=pace)
 
@@ -71,16 +74,21 @@ class Driven:
     def idle(self) -> bool:
         return self.loop.depth == self.loop.busy == 0 and self.canary.silent_s() == 0
 
-    def experiment(self, name: str) -> meta.Key:
+    def experiment(self, name: str, **spec: Any) -> meta.Key:
         document = {
             "kind": "Experiment",
             "metadata": {"name": name, "namespace": self.namespace},
-            "spec": {"estimator": {"builtin": {"model": "resnet8"}}},
+            "spec": {"estimator": {"builtin": {"model": "resnet8"}}, **spec},
         }
         return meta.key_of(self.store.apply(document, manager="test"))
 
     def phase(self, key: meta.Key) -> str:
         return str((self.store.get(key).get("status") or {}).get("phase", ""))
+
+    def words(self, key: meta.Key) -> str:
+        """What the status says about the place in the queue."""
+        found = (self.store.get(key).get("status") or {}).get("conditions", [])
+        return next((str(c["message"]) for c in found if c["type"] == gate.RESERVED), "")
 
     def trial_of(self, key: meta.Key) -> meta.Key:
         def find() -> list[meta.Key]:
@@ -93,9 +101,9 @@ class Driven:
         items = self.store.list(key.kind).items
         return {str(d["metadata"]["uid"]) for d in items if meta.key_of(d) == key}
 
-    def started(self, name: str) -> tuple[meta.Key, meta.Key, str]:
+    def started(self, name: str, **spec: Any) -> tuple[meta.Key, meta.Key, str]:
         """An experiment whose trial runs: its key, the trial's key and uid."""
-        parent = self.experiment(name)
+        parent = self.experiment(name, **spec)
         trial = self.trial_of(parent)
         uid = str(self.store.get(trial)["metadata"]["uid"])
         waiting.until(lambda: self.executor.replicas(uid))
@@ -169,6 +177,36 @@ def test_a_deleted_trial_is_made_again(driven: Driven) -> None:
     driven.executor.leave()
     made = waiting.until(lambda: driven.uids(trial) - {uid})
     waiting.until(lambda: driven.executor.replicas(next(iter(made))))
+
+
+@pytest.fixture
+def queue(driven: Driven) -> Iterator[str]:
+    """A queue for one trial at a time."""
+    kube, name = clusters.client(), driven.namespace
+    body = {
+        "apiVersion": meta.API_VERSION,
+        "kind": "Queue",
+        "metadata": {"name": name},
+        "spec": {"namespaces": [name], "quota": [{"resource": "trials", "amount": "1"}]},
+    }
+    kube.create(documents_kube.path("Queue"), body)
+    waiting.until(lambda: "Queue" in driven.kopf_kinds)
+    yield name
+    kube.delete(documents_kube.path("Queue", None, name))
+
+
+def test_what_does_not_fit_its_queue_waits_until_there_is_room(driven: Driven, queue: str) -> None:
+    first, trial, uid = driven.started("goes", queue=queue)
+    second = driven.experiment("waits", queue=queue)
+    waiting.until(lambda: "needs 1 trials (0 of 1 free)" in driven.words(second))
+    status = driven.store.get(meta.Key("Queue", "default", queue)).get("status") or {}
+    assert status.get("admitted", 0) <= 1
+    driven.finish(trial, uid)
+    waiting.until(lambda: driven.phase(first) == "Succeeded")
+    other = driven.trial_of(second)
+    (found,) = driven.uids(other)
+    waiting.until(lambda: driven.executor.replicas(found))
+    waiting.until(lambda: driven.words(second) == f"queue {queue}")
 
 
 def test_kopf_leaves_nothing_on_what_it_watches(driven: Driven) -> None:
