@@ -130,6 +130,22 @@ def test_only_those_that_ask_kubernetes_hold_a_token(rendered: list[dict[str, An
     }
 
 
+def test_each_service_sees_its_own_keys_alone() -> None:
+    seen = {
+        name: {item["key"] for volume in spec["volumes"] for item in secret_items(volume)}
+        for name, spec in pods(documents(TRY))
+    }
+    assert seen["Deployment quintile-operator"] == {"trial.pem", "service-token"}
+    assert seen["Deployment quintile-labeling"] == {"trial-public.pem", "service-token"}
+    assert "trial.pem" not in seen["Deployment quintile-api"]
+    assert not seen["Pod quintile-check"]
+
+
+def secret_items(volume: dict[str, Any]) -> list[dict[str, Any]]:
+    items: list[dict[str, Any]] = volume.get("secret", {}).get("items", [])
+    return items
+
+
 def test_rights_are_few(rendered: list[dict[str, Any]]) -> None:
     roles = [one for one in rendered if one["kind"] in ("Role", "ClusterRole")]
     assert roles

@@ -40,6 +40,12 @@ imagePullSecrets:
 
 {{/* Settings of the services with tables and objects: API and labeling service. */}}
 {{- define "quintile.storesEnv" -}}
+{{ include "quintile.tablesEnv" . }}
+{{ include "quintile.objectsEnv" . }}
+{{- end -}}
+
+{{/* Who and where: projects, names, the database. */}}
+{{- define "quintile.tablesEnv" -}}
 - {name: QUINTILE_ADMIN, value: {{ .Values.admin }}}
 - {name: QUINTILE_KUBERNETES__NAMESPACES, value: {{ include "quintile.namespaces" . | quote }}}
 - {name: QUINTILE_API__ALLOWED_HOSTS, value: {{ include "quintile.hosts" . | quote }}}
@@ -53,6 +59,9 @@ imagePullSecrets:
 - name: QUINTILE_DATABASE__URL
   valueFrom: {secretKeyRef: {name: {{ .Values.database.existingSecret | quote }}, key: {{ .Values.database.urlKey }}}}
 {{- end }}
+{{- end -}}
+
+{{- define "quintile.objectsEnv" -}}
 - {name: QUINTILE_S3__BUCKET, value: {{ .Values.s3.bucket }}}
 - {name: QUINTILE_S3__REGION, value: {{ .Values.s3.region }}}
 - {name: QUINTILE_S3__PUBLIC_ENDPOINT, value: {{ .Values.s3.publicEndpoint | quote }}}
