@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import secrets
 import subprocess
 from collections.abc import Iterator
@@ -66,6 +67,15 @@ class PodHand(executor_contract.Hand):
         self.pods = project.executor()
         self.executor: ports.Executor = self.pods
         self.site = executor_contract.Site(project.name, project.make_trial(), AGENT)
+
+    def run(self, uid: str) -> None:
+        super().run(uid)
+        # The first process of a pod ignores signals until it has said what to do with them.
+        for seen in self.executor.observe(uid):
+            self.until(functools.partial(self._speaks, uid, seen.attempt, seen.name))
+
+    def _speaks(self, uid: str, attempt: int, name: str) -> bool:
+        return bool(b"".join(self.executor.logs(uid, attempt=attempt, name=name)))
 
     def finish(self, uid: str, name: str) -> None:
         self._send(uid, name, "USR1")
