@@ -32,7 +32,7 @@ NOBODY: Final = "nobody"
 
 MEMORY: Final = pathlib.Path("/dev/shm")  # noqa: S108 - a folder of random name is made there
 ROOM_BYTES: Final = 2 * 2**30
-FAST: Final = ("-F", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
+FAST: Final = ("-F", "-c", "full_page_writes=off")
 
 
 class Missing(Exception):
