@@ -145,9 +145,8 @@ def test_a_process_with_threads_never_forks(bench: Any) -> None:
     run = bench.script(TELLS, args=("2", "0"))
     [agent] = run.start(**ONCE, PYTHONPATH=str(bench.folder))
     first = seen(run, 1)
-    agents.until(
-        lambda: "no zygote: the zygote cannot fork: it has 2 threads" in agent.said, what=""
-    )
+    words = "no zygote: the zygote cannot fork: it has 2 threads"
+    agents.until(lambda: words in agent.said, what=words)
     os.kill(first["pid"], signal.SIGKILL)
     assert agent.wait() == 0
     assert "is forked" not in agent.said
