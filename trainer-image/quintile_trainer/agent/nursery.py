@@ -122,6 +122,9 @@ class Nursery:
             self._hear(self._zygote)
         elif is_due(self._watch, ranks, now=time.monotonic(), after_s=self._patience_s):
             kinds = self._kinds(ranks[0].pid)
+            if not kinds and self._watch.stepped_at is None:
+                # A rank that has told no step may not have loaded it yet.
+                return
             if not kinds:
                 self._give_up("the program of the ranks does not use torch")
             elif memory.free_bytes() < FREE_BYTES:
