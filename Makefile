@@ -21,9 +21,14 @@ $(STAMP): requirements/base.lock requirements/torch-cpu.lock requirements/torch-
 up: $(STAMP) ## run the platform on this machine: one process, one port
 	@$(RUN)/quintile up
 
-demo: ## the whole job on real images: label, certify, export, train; writes demo-report.json
+demo: ## the whole job on real images: label, certify, export, train; KUBE=1: in the cluster of kubectl
+ifdef KUBE
+	@VENV=$(VENV) $(PY) requirements/install.py
+	deploy/kind/demo.sh $(or $(TAG),dev)
+else
 	@begun=$$(date +%s) && VENV=$(VENV) $(PY) requirements/install.py && \
 	$(RUN)/quintile demo --setup-seconds $$(($$(date +%s) - begun))
+endif
 
 fmt: $(STAMP) ## format the code
 	$(RUN)/ruff format $(CODE)
@@ -57,7 +62,7 @@ test-postgres: $(STAMP) ## contracts and services on PostgreSQL (its programs mu
 	QUINTILE_TEST_DATABASE=postgres $(RUN)/python -m pytest -q tests/contract tests/service
 
 test-cluster: $(STAMP) ## pods of a real cluster (KUBECONFIG, QUINTILE_TEST_IMAGE, QUINTILE_TEST_CONTROL_IMAGE)
-	$(RUN)/python -m pytest -q tests/cluster
+	$(RUN)/python -m pytest -q tests/charts tests/cluster
 
 crds: $(STAMP) ## write the CRDs from the models
 	$(RUN)/python -m quintile.cli.crds charts/quintile-crds/templates
