@@ -41,7 +41,13 @@ class ElasticContract:
         hand.run(uid)
         hand.lose(uid, FIRST)
         hand.until(lambda: executor_contract.states(hand.executor, uid)[0] == "lost")
-        hand.executor.ensure(elastic(hand))
+
+        def is_back() -> bool:
+            # Every look ensures again, as the reconciler's do: a replica may not be due yet.
+            hand.executor.ensure(elastic(hand))
+            return executor_contract.states(hand.executor, uid)[0] in ("pending", "running")
+
+        hand.until(is_back)
         hand.run(uid)
         assert [entry.name for entry in hand.executor.observe(uid)] == [FIRST, SECOND]
 
