@@ -97,6 +97,8 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     "TelemetrySpec": {
         "summaryEverySteps": "How many steps lie between two reports of metrics.",
         "progressTimeoutSeconds": "Without a step for so long a rank counts as stalled; 0: never.",
+        "startTimeoutSeconds": "The same before the first step; left out: 1800, and a script may "
+        "tell no steps; 0: never.",
     },
     "FailureRule": {
         "action": "Restart, RestartUncounted (no limit applies) or Fail.",

@@ -147,10 +147,15 @@ class CheckpointSpec(Wire):
 
 
 class TelemetrySpec(Wire):
-    """What the ranks report, and when silence counts as a stall (0 = never)."""
+    """What the ranks report, and when silence counts as a stall (0 = never).
+
+    ``startTimeoutSeconds`` counts until the first step; where it is left out, a script, which may
+    tell no steps at all, has begun when it runs.
+    """
 
     summary_every_steps: Annotated[int, Field(ge=1)] = 100
     progress_timeout_seconds: Annotated[int, Field(ge=0)] = 600
+    start_timeout_seconds: Annotated[int, Field(ge=0)] | None = None
 
 
 class FailureRule(Wire):

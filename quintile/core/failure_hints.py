@@ -21,7 +21,7 @@ HINTS = {
     "NodeLost": "look whether the node or its network is away",
     "PodGone": "look who deletes pods of this namespace",
     "Stalled": "look at the stacks in the log; if a step may take that long, raise "
-    "telemetry.progressTimeoutSeconds",
+    "telemetry.progressTimeoutSeconds (before the first step: startTimeoutSeconds)",
 }
 """Reasons without a hint explain themselves."""
 

@@ -41,13 +41,15 @@ class Join(Envelope):
     ``members`` is the planned number of replicas by role, ``procs`` the ranks that this replica
     starts, ``port`` a free port on its host for the rendezvous of the next generation,
     ``max_restarts`` how many generations may follow the first before the attempt fails,
-    ``progress_timeout_s`` how long a rank may take for a step (0 = for ever). ``least`` is the
+    ``progress_timeout_s`` how long a rank may take for a step and ``start_timeout_s`` how
+    long it may be ``starting`` without a sign (0 = for ever). ``least`` is the
     number of workers that is enough for an elastic run; 0 = all members are needed.
     """
 
     members: dict[str, int]
     max_restarts: Annotated[int, Field(ge=0)] = 10
     progress_timeout_s: Annotated[float, Field(ge=0)] = 0.0
+    start_timeout_s: Annotated[float, Field(ge=0)] = 0.0
     least: Annotated[int, Field(ge=0)] = 0
     procs: Annotated[int, Field(ge=1)] = 1
     host: str

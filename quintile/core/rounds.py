@@ -41,7 +41,7 @@ def render(job: labeling_job.LabelingJob, fact: facts.RoundFact) -> experiment.E
             run=experiment.RunSpec(mode="single", deterministic=True, run_eval=False),
             failure=experiment.FailureSpec(max_restarts=RESTARTS),
             # A round reports no steps, so that silence is not a stall; the deadline ends it.
-            telemetry=experiment.TelemetrySpec(progress_timeout_seconds=0),
+            telemetry=experiment.TelemetrySpec(progress_timeout_seconds=0, start_timeout_seconds=0),
             active_deadline_seconds=DEADLINE_S,
             suspend=job.spec.suspend,
             managed_by=job.spec.managed_by,

@@ -110,6 +110,8 @@ class RunConfig:
         memory: What one worker may use, as ``2Gi``.
         max_restarts: How often the run may start anew before it fails.
         progress_timeout_s: Seconds without a finished step that restart the ranks; 0 = never.
+        start_timeout_s: The same before the first step. None = 1800, and a script need not tell
+            steps.
         failure_rules: As ``{"action": "RestartUncounted", "exitCodes": [42]}``; the first that fits
             decides what follows when a rank ends. See ``docs/failures.md``.
         env: Environment variables for the ranks.
@@ -129,6 +131,7 @@ class RunConfig:
     memory: str | None = None
     max_restarts: int = 3
     progress_timeout_s: int = 600
+    start_timeout_s: int | None = None
     failure_rules: Sequence[Mapping[str, object]] = ()
     consistency: Consistency = "sync"
     staleness: int | None = None
@@ -149,9 +152,12 @@ class RunConfig:
             "checkpoint_frequency_in_steps": 1,
             "max_restarts": 0,
             "progress_timeout_s": 0,
+            "start_timeout_s": 0,
         }
         for name, low in least.items():
             value = getattr(self, name)
+            if value is None and name == "start_timeout_s":
+                continue
             if not isinstance(value, int) or isinstance(value, bool) or value < low:
                 raise errors.InvalidSpec(
                     f"RunConfig.{name} is {value!r}; expected a whole number, {low} or more.",

@@ -101,10 +101,7 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
             "resources": limits,
         },
         "checkpoint": {"everySteps": config.checkpoint_frequency_in_steps},
-        "telemetry": {
-            "summaryEverySteps": config.summary_save_frequency,
-            "progressTimeoutSeconds": config.progress_timeout_s,
-        },
+        "telemetry": _telemetry(config),
         "failure": {
             "maxRestarts": config.max_restarts,
             "rules": [dict(rule) for rule in config.failure_rules],
@@ -117,6 +114,16 @@ def _workers(config: run_config.RunConfig) -> dict[str, Any]:
     bounds = {"min": config.min_workers, "max": config.max_workers}
     given = {name: value for name, value in bounds.items() if value is not None}
     return {"replicas": config.no_of_workers, **given}
+
+
+def _telemetry(config: run_config.RunConfig) -> dict[str, Any]:
+    told = {
+        "summaryEverySteps": config.summary_save_frequency,
+        "progressTimeoutSeconds": config.progress_timeout_s,
+    }
+    if config.start_timeout_s is None:
+        return told
+    return {**told, "startTimeoutSeconds": config.start_timeout_s}
 
 
 def _servers(config: run_config.RunConfig) -> dict[str, Any]:

@@ -122,6 +122,7 @@ _EXPERIMENT: Final[tuple[tuple[str, object], ...]] = (
     ("checkpoint.graceSeconds", 3601),
     ("telemetry.summaryEverySteps", 0),
     ("telemetry.progressTimeoutSeconds", -1),
+    ("telemetry.startTimeoutSeconds", -1),
     ("failure.maxRestarts", -1),
     ("failure.maxRestarts", 101),
     ("failure.maxInPlaceRestarts", -1),

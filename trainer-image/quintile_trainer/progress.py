@@ -40,6 +40,11 @@ class Mark:
     total_steps: int = 0
     time_s: float = 0.0
 
+    @property
+    def is_there(self) -> bool:
+        """Return whether the rank has a counter: its program runs."""
+        return self.time_s > 0
+
 
 def mark(path: Path) -> Mark:
     """Return what a rank last told; the default while it has not begun."""

@@ -1,4 +1,4 @@
-"""Steps that are not finished any more: found, witnessed, and ended by a new generation.
+"""Ranks that get no further, in a step or before the first: found, witnessed, started again.
 
 Agents say for how long each rank has told no progress, by their own clocks, so that an API that was
 away mistakes nothing. A stall is first noted (the agents then ask every rank for its stack), and
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import sqlalchemy as sa
@@ -24,22 +25,35 @@ SURVIVORS_WAIT_S: Final = 4.0
 FINISHED_FACTOR: Final = 3
 """After its last step a rank still evaluates and saves; that may take so many times as long."""
 REASON: Final = "Stalled"
+STARTING: Final = "starting"
 _KINDS: Final[Mapping[str, int]] = {"stopped": 0, "silent": 1, "": 2, "stack": 3}
+
+
+@dataclass(frozen=True)
+class Limit:
+    """For how long a rank may tell nothing new (0 = for ever), and what such a silence is."""
+
+    seconds: float
+    setting: str
+    what: str
+
+
+NONE: Final = Limit(0.0, "", "")
 
 
 def is_suspect(row: tables.Generation, message: messages.Heartbeat) -> bool:
     """Return whether a heartbeat may show a stall, or answer the question about one."""
     if row.state != "running":
         return False
-    limit_s = row.progress_timeout_s or float("inf")
-    return row.stalled_s is not None or any(report.still_s > limit_s for report in message.ranks)
+    least_s = min(_set(row), default=float("inf"))
+    return row.stalled_s is not None or any(report.still_s > least_s for report in message.ranks)
 
 
 def watch(
     session: orm.Session, run: tables.TrialRun, row: tables.Generation, *, now_s: float
 ) -> bool:
     """Go one step on with a generation that may stand still; return whether that changed it."""
-    if row.state != "running" or row.progress_timeout_s <= 0 or run.stop_s is not None:
+    if row.state != "running" or not _set(row) or run.stop_s is not None:
         return False
     ranks = [rank for rank in state.ranks(session, row) if rank.exit_code is None]
     still = _still(session, row, ranks)
@@ -53,7 +67,8 @@ def watch(
     unheard = [rank for rank in ranks if not rank.witness]
     if unheard and now_s - row.stalled_s < WITNESS_WAIT_S:
         return False
-    loss = _loss(row, late(ranks), max(rank.still_s for rank in still))
+    longest = max(still, key=lambda rank: rank.still_s)
+    loss = _loss(late(ranks), longest.still_s, _limit(session, row, longest))
     transitions.step_down(session, run, row, loss=loss, now_s=now_s)
     return True
 
@@ -86,7 +101,9 @@ def late(ranks: Sequence[tables.RankRow]) -> tables.RankRow:
     places = collections.Counter(rank.place for rank in ranks)
 
     def order(rank: tables.RankRow) -> tuple[int, float, bool, int, bool, int]:
-        step = rank.step if rank.step >= 0 else float("inf")
+        # Who tells no steps is not behind; who has not begun is.
+        told = rank.step >= 0 or rank.state == STARTING
+        step = rank.step if told else float("inf")
         kind = _KINDS.get(rank.witness, 2)
         return kind, step, rank.waits, places[rank.place], rank.role != "worker", rank.rank
 
@@ -96,16 +113,36 @@ def late(ranks: Sequence[tables.RankRow]) -> tables.RankRow:
 def _still(
     session: orm.Session, row: tables.Generation, ranks: Sequence[tables.RankRow]
 ) -> list[tables.RankRow]:
-    """Return the workers that take too long. Who never tells steps is not measured by them."""
-    found = []
-    for rank in ranks:
-        finished = 0 < rank.total_steps <= rank.step
-        limit_s = row.progress_timeout_s * (FINISHED_FACTOR if finished else 1)
-        if rank.role != "worker" or rank.still_s <= limit_s:
-            continue
-        if rank.step >= 0 or _told_before(session, rank):
-            found.append(rank)
-    return found
+    """Return the workers that take too long."""
+    workers = [rank for rank in ranks if rank.role == "worker"]
+    return [rank for rank in workers if 0 < _limit(session, row, rank).seconds < rank.still_s]
+
+
+def _limit(session: orm.Session, row: tables.Generation, rank: tables.RankRow) -> Limit:
+    """Return what a worker is measured by. Who never tells steps is not measured by them.
+
+    A process that is stopped counts whatever its program tells: no work looks like that.
+    """
+    step_s, start_s = row.progress_timeout_s, row.start_timeout_s
+    finished = 0 < rank.total_steps <= rank.step
+    step = Limit(
+        step_s * (FINISHED_FACTOR if finished else 1),
+        f"telemetry.progressTimeoutSeconds is {step_s:g}",
+        "no step was finished",
+    )
+    start = Limit(
+        start_s, f"telemetry.startTimeoutSeconds is {start_s:g}", "the start got no further"
+    )
+    if rank.step >= 0 or (step_s > 0 and _told_before(session, rank)):
+        return step
+    if rank.state == "stopped":
+        return min((one for one in (step, start) if one.seconds > 0), key=lambda one: one.seconds)
+    return start if rank.state == STARTING else NONE
+
+
+def _set(row: tables.Generation) -> list[float]:
+    """Return the limits of a generation, in seconds, that are set."""
+    return [limit for limit in (row.progress_timeout_s, row.start_timeout_s) if limit > 0]
 
 
 def _told_before(session: orm.Session, rank: tables.RankRow) -> bool:
@@ -120,11 +157,11 @@ def _told_before(session: orm.Session, rank: tables.RankRow) -> bool:
     return session.scalars(query.limit(1)).first() is not None
 
 
-def _loss(row: tables.Generation, rank: tables.RankRow, still_s: float) -> transitions.Loss:
+def _loss(rank: tables.RankRow, still_s: float, limit: Limit) -> transitions.Loss:
     done = f"after step {rank.step}" if rank.step >= 0 else "before its first step"
     sentence = (
-        f"no step was finished for {still_s:.0f} s (telemetry.progressTimeoutSeconds is "
-        f"{row.progress_timeout_s:g}); rank {rank.rank} ({rank.role}-{rank.index}) is late, "
+        f"{limit.what} for {still_s:.0f} s ({limit.setting}); "
+        f"rank {rank.rank} ({rank.role}-{rank.index}) is late, "
         f"{done}: {_why(rank)}; the stacks of all ranks are in the log"
     )
     return transitions.Loss(REASON, sentence, role=rank.role, rank=rank.rank)

@@ -49,6 +49,7 @@ class Generation(tables.Base):
     max_restarts: orm.Mapped[int]
     restarts: orm.Mapped[int]
     progress_timeout_s: orm.Mapped[float]
+    start_timeout_s: orm.Mapped[float]
     stalled_s: orm.Mapped[float | None]
     plan: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)
     failure: orm.Mapped[dict[str, Any] | None] = orm.mapped_column(sa.JSON)

@@ -9,6 +9,7 @@ import pytest
 from quintile_api.coordinator import stalls
 
 LIMIT_S = 30.0
+START_S = 90.0
 
 
 def form(trial: Any, **members: int) -> tuple[Any, Any]:
@@ -22,7 +23,8 @@ def form(trial: Any, **members: int) -> tuple[Any, Any]:
 
 def join(agent: Any, members: dict[str, int]) -> dict[str, Any]:
     role = {"role": "ps", "index": 0} if "ps" in members and agent.index == 1 else {}
-    found: dict[str, Any] = agent.join(members=members, progress_timeout_s=LIMIT_S, **role)
+    limits = {"progress_timeout_s": LIMIT_S, "start_timeout_s": START_S}
+    found: dict[str, Any] = agent.join(members=members, **limits, **role)
     return found
 
 
@@ -115,3 +117,39 @@ def test_parameter_servers_count_no_steps(world: Any, trial: Any) -> None:
     beat(worker, still_s=32.0, witness="stack", where="read (train.py:9)")
     facts = world.facts.trial(trial.uid)
     assert (facts.generation, facts.failure.role, facts.failure.rank) == (2, "worker", 0)
+
+
+def test_a_start_that_gets_no_further_ends_as_a_stall_does(world: Any, trial: Any) -> None:
+    first, second = form(trial)
+    begins = {"step": -1, "state": "starting"}
+    assert beat(first, still_s=89.0, **begins) == "continue"
+    assert beat(second, still_s=90.5, **begins) == "stacks"
+    heard = {"witness": "stack", "where": "init_process_group (distributed_c10d.py:9)"}
+    beat(first, still_s=90.5, waits=True, **heard, **begins)
+    beat(second, still_s=91.0, witness="silent", where="it does not listen to SIGUSR1", **begins)
+    facts = world.facts.trial(trial.uid)
+    assert (facts.generation, facts.in_place_restarts) == (2, 1)
+    assert (facts.failure.reason, facts.failure.rank) == ("Stalled", 1)
+    assert facts.failure.first_error == (
+        "the start got no further for 91 s (telemetry.startTimeoutSeconds is 90); rank 1 "
+        "(worker-1) is late, before its first step: it gave no stack (it does not listen to "
+        "SIGUSR1); the stacks of all ranks are in the log"
+    )
+
+
+def test_a_stopped_process_counts_whatever_its_program_tells(world: Any, trial: Any) -> None:
+    first, second = form(trial)
+    assert beat(first, step=-1, state="running", still_s=500.0) == "continue"
+    assert beat(second, step=-1, state="stopped", still_s=30.5) == "stacks"
+    beat(first, step=-1, state="running", still_s=500.0, witness="stack", where="recv (a.py:1)")
+    beat(second, step=-1, state="stopped", still_s=31.0, witness="stopped")
+    facts = world.facts.trial(trial.uid)
+    assert (facts.generation, facts.failure.rank) == (2, 1)
+    assert "its process is stopped (state T)" in facts.failure.first_error
+
+
+def test_a_start_may_be_without_a_limit(world: Any, trial: Any) -> None:
+    agent = trial.agent(0)
+    for _ in range(2):
+        agent.join(members={"worker": 1}, progress_timeout_s=LIMIT_S)
+    assert beat(agent, step=-1, state="starting", still_s=5000.0) == "continue"

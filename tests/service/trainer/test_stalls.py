@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import textwrap
 from typing import Any
+
+import pytest
 
 from quintile.testing import agents
 
@@ -30,6 +33,8 @@ STEPS = """
         run.progress(step, total)
 """
 LIMIT = {"summaryEverySteps": 1, "progressTimeoutSeconds": 1}
+
+HANGS = {"stopped": "os.kill(os.getpid(), signal.SIGSTOP)", "asleep": "time.sleep(3600)"}
 
 
 def said(run: Any) -> str:
@@ -68,6 +73,72 @@ def test_the_late_rank_is_named_with_the_place_where_it_hangs(bench: Any) -> Non
         facts.failure.first_error
     )
     assert ", line 12 in wedge" in said(run)
+
+
+@pytest.mark.parametrize("how", HANGS)
+def test_a_rank_that_hangs_in_its_first_imports_is_named_and_the_run_goes_on(
+    bench: Any, how: str
+) -> None:
+    # Python imports it before anything of ours, as it does what an image brings.
+    (bench.folder / "sitecustomize.py").write_text(
+        textwrap.dedent(
+            f"""
+            import os, pathlib, signal, time
+
+            mark = pathlib.Path(__file__).parent / "hung"
+            if os.environ.get("RANK") == "1" and not mark.exists():
+                mark.touch()
+                {HANGS[how]}
+            """
+        )
+    )
+    limits = {"summaryEverySteps": 1, "startTimeoutSeconds": 2}
+    variables = {"PYTHONPATH": str(bench.folder)}
+    run = bench.script(STEPS, args=("5", "none"), workers=2, telemetry=limits, variables=variables)
+    assert [agent.wait() for agent in run.start()] == [0, 0]
+    facts = run.facts
+    assert (facts.state, facts.generation, facts.in_place_restarts) == ("succeeded", 2, 1)
+    assert (facts.failure.reason, facts.failure.rank) == ("Stalled", 1)
+    assert "rank 1 (worker-1) is late, before its first step: " in facts.failure.first_error
+    why = {"stopped": "its process is stopped (state T)", "asleep": "it gave no stack"}
+    assert why[how] in facts.failure.first_error
+    assert "[quintile] rank 1 stands still: " in said(run)
+
+
+def test_a_script_whose_rank_never_meets_the_others_is_found_where_a_start_has_a_limit(
+    bench: Any,
+) -> None:
+    run = bench.script(
+        """
+        import os, pathlib, time
+        from quintile_trainer import context
+
+        run = context.current()
+        folder = pathlib.Path(os.environ["FOLDER"])
+
+        def elsewhere():
+            (folder / "strayed").touch()
+            time.sleep(3600)
+
+        def meet():
+            (folder / f"here-{run.rank}").touch()
+            while not all((folder / f"here-{rank}").exists() for rank in (0, 1)):
+                time.sleep(0.02)
+
+        if run.rank == 1 and not (folder / "strayed").exists():
+            elsewhere()
+        meet()
+        run.progress(1, 1)
+        """,
+        workers=2,
+        telemetry={"startTimeoutSeconds": 2},
+    )
+    assert [agent.wait() for agent in run.start()] == [0, 0]
+    facts = run.facts
+    assert (facts.state, facts.generation, facts.failure.reason) == ("succeeded", 2, "Stalled")
+    assert "the start got no further for " in facts.failure.first_error
+    assert "rank 1 stands still: it is in elsewhere (train.py:" in said(run)
+    assert "rank 0 stands still: it is in " in said(run)
 
 
 def test_who_never_tells_steps_is_never_killed_for_it(bench: Any) -> None:

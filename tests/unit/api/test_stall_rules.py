@@ -25,6 +25,10 @@ LATE: dict[str, tuple[list[tables.RankRow], int]] = {
     "one does not wait": ([row(0, **WAITS), row(1, place="wedge (train.py:7)")], 1),
     "one is elsewhere": ([row(0), row(1), row(2, place="open (io.py:1)")], 2),
     "who tells no steps is not behind": ([row(0, step=5), row(1, step=-1)], 0),
+    "who has not begun is behind": (
+        [row(0, step=5, **WAITS), row(1, step=-1, state="starting", **WAITS)],
+        1,
+    ),
     "a server is late last": ([row(0, role="ps", step=-1), row(1, step=-1)], 1),
     "all are alike": ([row(0), row(1)], 0),
 }

@@ -53,6 +53,8 @@ class TestSpec:
             cpu="500m",
             memory="1Gi",
             max_restarts=5,
+            progress_timeout_s=60,
+            start_timeout_s=90,
             env={"A": "b"},
         )
         spec = run_calls.check(submission.spec_of(wanted(config=config), None))
@@ -61,7 +63,9 @@ class TestSpec:
         assert (run.workers.min, run.workers.max, run.workers.elastic) == (2, 6, True)
         assert (run.run_eval, run.deterministic) == (False, True)
         assert (run.resources.cpu, run.resources.memory) == ("500m", "1Gi")
-        assert spec.telemetry.summary_every_steps == 7
+        told = spec.telemetry
+        assert (told.progress_timeout_seconds, told.start_timeout_seconds) == (60, 90)
+        assert told.summary_every_steps == 7
         assert spec.checkpoint.every_steps == 11
         assert spec.failure.max_restarts == 5
         assert [(one.name, one.value) for one in spec.estimator.env] == [("A", "b")]

@@ -14,7 +14,17 @@ import time
 from collections.abc import Callable, Sequence
 
 from quintile_trainer import layout
-from quintile_trainer.agent import bundles, inbox, launching, link, peers, resume, shipper, wire
+from quintile_trainer.agent import (
+    bundles,
+    inbox,
+    launching,
+    limits,
+    link,
+    peers,
+    resume,
+    shipper,
+    wire,
+)
 
 EXIT_FLUSH_S = 10.0
 RESCUE_FLUSH_S = 60.0
@@ -86,7 +96,8 @@ class Courier:
             place = wire.Place(
                 members=env.members,
                 max_restarts=env.max_in_place,
-                progress_timeout_s=_progress_timeout_s(env.program),
+                progress_timeout_s=limits.progress_timeout_s(env.program),
+                start_timeout_s=limits.start_timeout_s(env.program),
                 least=env.least,
                 procs=env.procs,
                 host=env.host,
@@ -203,11 +214,6 @@ class Pulse:
                 self._box.post(_advice(answer, asked))
             if leaving:
                 self._said_farewell.set()
-
-
-def _progress_timeout_s(program: wire.Json) -> float:
-    given = program.get("telemetry", {}).get("progressTimeoutSeconds")
-    return float(given) if given else 0.0
 
 
 def _advice(answer: wire.Json, asked: int) -> inbox.Advice:

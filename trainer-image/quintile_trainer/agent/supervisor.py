@@ -22,6 +22,7 @@ from quintile_trainer.agent import (
     identity,
     inbox,
     launching,
+    limits,
     link,
     mpi,
     nursery,
@@ -138,7 +139,9 @@ class Supervisor:
         folder = launching.write_run(self._env, self._state, ready)
         generation = int(ready.plan["generation"])
         ranks = processes.RankSet(generation, self._nursery)
-        work = Work(ready, folder, ranks, witness.Watch(ranks, folder))
+        tells = limits.must_tell_steps(self._env.program)
+        watch = witness.Watch(ranks, folder, must_tell_steps=tells)
+        work = Work(ready, folder, ranks, watch)
         self._nursery.begin()
         self._courier.release_port()
         step = (ready.plan.get("resume") or {}).get("step") if ready.resume_dir else None

@@ -43,6 +43,7 @@ class Place:
     port: int
     interface: str = ""
     progress_timeout_s: float = 0.0
+    start_timeout_s: float = 0.0
     least: int = 0
 
 
@@ -82,6 +83,7 @@ def join(envelope: Envelope, place: Place) -> Json:
         "members": dict(place.members),
         "max_restarts": place.max_restarts,
         "progress_timeout_s": place.progress_timeout_s,
+        "start_timeout_s": place.start_timeout_s,
         "least": place.least,
         "procs": place.procs,
         "host": place.host,

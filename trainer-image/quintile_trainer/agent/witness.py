@@ -30,19 +30,32 @@ STOPPED = ("T", "t")
 
 @dataclass
 class _Look:
-    """What was last seen of a rank's counter."""
+    """What was last seen of a rank's counter, and whether its process was stopped."""
 
-    mark: progress.Mark
+    sign: tuple[progress.Mark, bool]
     at_s: float
     still_s: float = 0.0
 
 
 class Watch:
-    """The ranks of one generation. ``views`` from any thread, ``ask`` from the main thread."""
+    """The ranks of one generation. ``views`` from any thread, ``ask`` from the main thread.
 
-    def __init__(self, ranks: processes.RankSet, folder: layout.GenerationFolder) -> None:
+    Args:
+        ranks: The processes.
+        folder: Where they tell their steps.
+        must_tell_steps: Whether they start until their first step, not only until they run.
+    """
+
+    def __init__(
+        self,
+        ranks: processes.RankSet,
+        folder: layout.GenerationFolder,
+        *,
+        must_tell_steps: bool = True,
+    ) -> None:
         self._ranks = ranks
         self._folder = folder
+        self._must_tell_steps = must_tell_steps
         self._lock = threading.Lock()
         self._looks: dict[int, _Look] = {}
         self._answers: dict[int, stacks.Answer] = {}
@@ -73,14 +86,14 @@ class Watch:
 
     def _view(self, rank: processes.RankProcess) -> wire.RankView:
         mark = progress.mark(self._folder.progress(rank.rank))
-        state = "exited" if rank.ended else ("running" if mark.step >= 0 else "starting")
+        stopped = not rank.ended and _state(rank.pid) in STOPPED
         with self._lock:
-            still_s = 0.0 if rank.ended else self._still_s(rank.rank, mark)
+            still_s = 0.0 if rank.ended else self._still_s(rank.rank, (mark, stopped))
             answer = self._answers.get(rank.rank, stacks.Answer("", "", waits=False))
         return wire.RankView(
             rank.rank,
             rank.pid,
-            state,
+            "stopped" if stopped else self._stage(rank, mark),
             mark.step,
             mark.total_steps,
             still_s=round(still_s, 3),
@@ -89,11 +102,17 @@ class Watch:
             waits=answer.waits,
         )
 
-    def _still_s(self, rank: int, mark: progress.Mark) -> float:
+    def _stage(self, rank: processes.RankProcess, mark: progress.Mark) -> str:
+        if rank.ended:
+            return "exited"
+        begun = mark.step >= 0 or (mark.is_there and not self._must_tell_steps)
+        return "running" if begun else "starting"
+
+    def _still_s(self, rank: int, sign: tuple[progress.Mark, bool]) -> float:
         now = time.monotonic()
         last = self._looks.get(rank)
-        if last is None or last.mark != mark:
-            self._looks[rank] = _Look(mark, now)
+        if last is None or last.sign != sign:
+            self._looks[rank] = _Look(sign, now)
             return 0.0
         last.still_s += min(now - last.at_s, GAP_S)
         last.at_s = now
