@@ -86,6 +86,8 @@ def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedRepl
     place, index = pod.place, pod.index
     if _left(pod):
         words = pod.disruption or (pod.ended.message if pod.ended is not None else "")
+        if not words and pod.gone_by_s is not None:
+            words = f"pod {pod.name} was deleted, and did not end within its grace"
         code = attempts.YIELDED
         return _seen(place, index, "exited", exit_code=code, reason=LEFT, message=words)
     if pod.ended is not None or pod.phase in ("Succeeded", "Failed"):
@@ -102,8 +104,17 @@ def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedRepl
 
 def _left(pod: cluster_views.PodView) -> bool:
     """Return whether an agent was made to leave: it saved its state, or had no time to."""
-    asked = pod.ended is not None and pod.ended.exit_code == attempts.YIELDED
-    return asked or (pod.phase == "Failed" and bool(pod.disruption))
+    if pod.ended is not None and pod.ended.exit_code == attempts.YIELDED:
+        return True
+    return pod.phase == "Failed" and (bool(pod.disruption) or _ran_out_of_grace(pod))
+
+
+def _ran_out_of_grace(pod: cluster_views.PodView) -> bool:
+    """Return whether a pod that was deleted had not ended in time: its agent was killed."""
+    ended = pod.ended
+    if pod.gone_by_s is None or ended is None or ended.recorded:
+        return False
+    return ended.exit_code == KILLED and ended.reason != OUT_OF_MEMORY
 
 
 def _why_pending(pod: cluster_views.PodView) -> tuple[str, str]:

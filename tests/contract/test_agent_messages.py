@@ -107,6 +107,7 @@ def imported(module: str) -> set[str]:
 STANDARD = sys.stdlib_module_names | {"__main__", "quintile_trainer"}
 LIGHT = (
     "quintile_trainer.agent.__main__",
+    "quintile_trainer.agent.replica",
     "quintile_trainer.agent.supervisor",
     "quintile_trainer.main",
     "quintile_trainer.script",

@@ -158,6 +158,19 @@ def test_who_is_made_to_leave_ends_the_attempt_uncounted() -> None:
     assert brief(seen(finished)) == ("exited", 0, "Completed")
 
 
+def test_who_is_deleted_and_outlives_its_grace_was_made_to_leave() -> None:
+    killed = pod(ended(137), deletionTimestamp=at(-1))
+    assert brief(seen(killed)) == ("exited", 75, "Preempted")
+    assert "did not end within its grace" in seen(killed).message
+    hungry = pod(ended(137, reason="OOMKilled"), deletionTimestamp=at(-1))
+    assert seen(hungry).reason == "OutOfMemory"
+    assert seen(pod(ended(137))).reason == "AgentLost"
+    assert (
+        seen(pod(ended(70, message=record(70, "DiskFull")), deletionTimestamp=at(-1))).reason
+        == "DiskFull"
+    )
+
+
 def test_the_pod_of_an_elastic_attempt_is_made_again_and_the_newest_counts() -> None:
     elastic = dataclasses.replace(job(), elastic=True)
     left = pod(ended(75, message=record(75, "Preempted")), name="first")

@@ -6,6 +6,8 @@ import io
 import json
 import os
 import stat
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -314,3 +316,20 @@ def test_a_rank_does_not_begin_without_its_agent(agent_is_alive: bool, code: int
         os._exit(0)
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) == code
+
+
+ASKED_EARLY = """
+import os, signal, sys, types
+from quintile_trainer.agent import __main__ as entry
+stub = types.ModuleType("quintile_trainer.agent.replica")
+stub.run = lambda _variables: os.kill(os.getpid(), signal.SIGTERM)
+sys.modules[stub.__name__] = stub
+import quintile_trainer.agent
+quintile_trainer.agent.replica = stub
+entry.main()
+"""
+
+
+def test_an_agent_that_is_asked_to_leave_before_it_has_begun_yields() -> None:
+    done = subprocess.run([sys.executable, "-c", ASKED_EARLY], check=False, timeout=60)
+    assert done.returncode == 75
