@@ -219,10 +219,10 @@ class KubernetesExecutor:
         try:
             found = self._client.patch(path, [owner], form="json", manager=MANAGER)
         except (errors.InvalidSpec, errors.Conflict) as error:
-            raise errors.Conflict(
-                f"{kind} {run.namespace}/{document['metadata']['name']} belongs to somebody else "
-                "(NameTaken).",
+            raise errors.Blocked(
+                f"{kind} {run.namespace}/{document['metadata']['name']} belongs to somebody else.",
                 hint=f"Delete or rename that {kind}; the trial goes on by itself.",
+                reason="NameTaken",
             ) from error
         except errors.NotFound as error:
             raise errors.Unavailable(

@@ -9,33 +9,29 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final, TypeVar
 
 from quintile import logs, ports
 from quintile.core import (
     admin_kinds,
     conditions,
-    decision,
     errors,
     experiment,
     meta,
     plan,
+    pod_overrides,
     queueing,
     runplan,
     runtimes,
     trial_status,
     verdict,
 )
-from quintile_operator import admission
+from quintile_operator import admission, turns
 
-RESERVED: Final = "QuotaReserved"
 KINDS: Final = ("Queue", "ClusterRuntime")
-REFUSED_AGAIN_S: Final = 30.0
 STATUS_EVERY_S: Final = 15.0
-POLL_S: Final = 1.0
 
-TrialDecision = decision.Decision[experiment.TrialStatus]
 KindT = TypeVar("KindT", admin_kinds.Queue, admin_kinds.ClusterRuntime)
 _LOG: Final = logs.get(__name__)
 
@@ -46,10 +42,17 @@ class Gate:
     Args:
         resources: Where queues, runtimes and trials lie.
         mark: Asks for a look at a trial whose turn has come; must not call back.
+        secrets: Refuses Secrets of a namespace that pods may not read; None: there are none.
     """
 
-    def __init__(self, resources: ports.ResourceStore, mark: Callable[[meta.Key], None]) -> None:
+    def __init__(
+        self,
+        resources: ports.ResourceStore,
+        mark: Callable[[meta.Key], None],
+        secrets: Callable[[str, Sequence[str]], None] | None = None,
+    ) -> None:
         self._resources = resources
+        self._secrets = secrets
         self._admission = admission.Admission(mark)
         self._queues: dict[str, admin_kinds.Queue] = {}
         self._runtimes: dict[str, admin_kinds.ClusterRuntime] = {}
@@ -81,14 +84,31 @@ class Gate:
             self._resources.patch_status(key, after.document(), uid=queue.metadata.uid)
         return STATUS_EVERY_S
 
+    def settled(self, parent: experiment.Experiment) -> experiment.Experiment:
+        """Return an Experiment that names its queue and runtime, where there are defaults."""
+        self._ready()
+        namespace, spec = parent.metadata.namespace, parent.spec
+        open_queues = [
+            queue
+            for queue in self._queues.values()
+            if namespace in (queue.spec.namespaces or (namespace,))
+        ]
+        update = {
+            "queue": spec.queue or _default(open_queues),
+            "runtime": spec.runtime or _default(self._runtimes.values()),
+        }
+        return parent.model_copy(update={"spec": spec.model_copy(update=update)})
+
     def check(self, parent: experiment.Experiment) -> None:
         """Refuse an Experiment that names what is not there, or asks for more than it may.
 
         Raises:
             InvalidSpec: Names the field, and what there is.
+            Blocked: As ``check_secrets``.
         """
         self._ready()
         spec = parent.spec
+        self.check_secrets(parent.metadata.namespace, spec)
         runtimed = self._with_runtime(spec)
         plan.check(runtimed)
         if spec.queue is None:
@@ -103,35 +123,44 @@ class Gate:
                 field="spec.queue",
             )
 
-    def dressed(self, trial: experiment.Trial) -> tuple[experiment.Trial, runplan.Pod | None]:
-        """Return a trial with what its runtime fills in, and the pods that it describes.
+    def check_secrets(self, namespace: str, spec: experiment.ExperimentSpec) -> None:
+        """Refuse Secrets that are not there, or that pods of users may not read.
+
+        Raises:
+            Blocked: Names the Secret.
+            Unavailable: They cannot be looked at.
+        """
+        if self._secrets is not None and spec.secret_refs:
+            self._secrets(namespace, [secret.name for secret in spec.secret_refs])
+
+    def dressed(self, trial: experiment.Trial) -> tuple[experiment.Trial, runplan.Pod]:
+        """Return a trial with what its runtime fills in, and the pods that both describe.
 
         Raises:
             InvalidSpec: As ``check``.
         """
         self._ready()
-        name = trial.spec.template.runtime
-        if name is None:
-            return trial, None
         template = self._with_runtime(trial.spec.template)
+        runtime = self._runtimes.get(template.runtime or "")
+        pod = runtimes.pod(runtime) if runtime is not None else runplan.Pod()
         spec = trial.spec.model_copy(update={"template": template})
-        return trial.model_copy(update={"spec": spec}), runtimes.pod(self._runtime(name))
+        return trial.model_copy(update={"spec": spec}), pod_overrides.dress(pod, template)
 
     def decide(
         self,
         trial: experiment.Trial,
-        decided: TrialDecision,
+        decided: turns.TrialDecision,
         replicas: Sequence[runplan.ObservedReplica],
         *,
         now_s: float,
-    ) -> TrialDecision:
+    ) -> turns.TrialDecision:
         """Return the decision as the queue of the trial allows it."""
         queue = trial.spec.template.queue
         self._ready()
         decided = self._stamped(trial, decided)
         if queue is None:
             return decided
-        turn = _Turn(trial, decided, alive=bool(verdict.live(replicas)), now_s=now_s)
+        turn = turns.Turn(trial, decided, alive=bool(verdict.live(replicas)), now_s=now_s)
         self._remember(turn)
         if turn.is_over:
             if turn.alive:
@@ -157,17 +186,19 @@ class Gate:
             del self._uids[key]
         self._admission.release(known)
 
-    def _stamped(self, trial: experiment.Trial, decided: TrialDecision) -> TrialDecision:
+    def _stamped(
+        self, trial: experiment.Trial, decided: turns.TrialDecision
+    ) -> turns.TrialDecision:
         """Return the decision with what the runtime of an attempt that begins says."""
         runtime = self._runtimes.get(trial.spec.template.runtime or "")
-        if runtime is None or not _begins(decided):
+        if runtime is None or not turns.begins(decided):
             return decided
         stamp = {"runtime_sha256": runtimes.digest(runtime)}
         after = decided.status.model_copy(update=stamp)
         changed = after != decided.status
         return dataclasses.replace(decided, status=after, urgent=decided.urgent or changed)
 
-    def _evict(self, queue: str, turn: _Turn, place: admission.Place) -> TrialDecision:
+    def _evict(self, queue: str, turn: turns.Turn, place: admission.Place) -> turns.TrialDecision:
         if turn.alive:
             return turn.leaving(place)
         self._admission.release(turn.uid)
@@ -211,7 +242,7 @@ class Gate:
             queue, status = trial.spec.template.queue, trial.status
             if queue is None or status is None or trial_status.is_terminal(status):
                 continue
-            if conditions.is_true(status.conditions, RESERVED) and queue in self._queues:
+            if conditions.is_true(status.conditions, turns.RESERVED) and queue in self._queues:
                 try:
                     self._admission.restore(queue, self._claim(queue, trial))
                 except errors.InvalidSpec as error:
@@ -233,7 +264,7 @@ class Gate:
                 continue
             yield queue
 
-    def _remember(self, turn: _Turn) -> None:
+    def _remember(self, turn: turns.Turn) -> None:
         place = turn.trial.metadata
         with self._lock:
             self._uids[meta.Key("Trial", place.namespace, place.name)] = turn.uid
@@ -245,122 +276,14 @@ class Gate:
         return _named(self._runtimes, name, "runtime")
 
     def _with_runtime(self, spec: experiment.ExperimentSpec) -> experiment.ExperimentSpec:
-        return runtimes.apply(spec, self._runtime(spec.runtime)) if spec.runtime else spec
+        runtime = self._runtime(spec.runtime) if spec.runtime else None
+        pod_overrides.check(spec, runtime)
+        return runtimes.apply(spec, runtime) if runtime is not None else spec
 
 
-@dataclasses.dataclass(frozen=True)
-class _Turn:
-    """One look at a trial that names a queue."""
-
-    trial: experiment.Trial
-    decided: TrialDecision
-    alive: bool
-    now_s: float
-
-    @property
-    def uid(self) -> str:
-        return self.trial.metadata.uid
-
-    @property
-    def before(self) -> experiment.TrialStatus:
-        return self.trial.status or experiment.TrialStatus()
-
-    @property
-    def wants(self) -> bool:
-        """Whether an attempt would begin."""
-        return _begins(self.decided)
-
-    @property
-    def holds(self) -> bool:
-        return conditions.is_true(self.before.conditions, RESERVED)
-
-    @property
-    def leaves(self) -> bool:
-        found = conditions.find(self.before.conditions, RESERVED)
-        return found is not None and found.reason == "Preempted"
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the trial needs its place no longer, once its processes are gone."""
-        after = self.decided.status
-        return trial_status.is_terminal(after) or conditions.is_true(after.conditions, "Suspended")
-
-    def marked(
-        self,
-        status: conditions.Status,
-        reason: str,
-        message: str,
-        *,
-        update: Mapping[str, object] | None = None,
-    ) -> TrialDecision:
-        """Return the decision with the condition, and an event when it turned."""
-        after = self.decided.status
-        changes = [self._entry(RESERVED, status, reason, message)]
-        if reason == "Preempted":
-            changes.append(self._entry("Running", "False", reason, message))
-        merged = conditions.merge(after.conditions, changes, now_s=self.now_s)
-        phase, _ = conditions.phase(merged, trial_status.RANKING, default="Pending")
-        events = self.decided.events
-        known = conditions.find(self.before.conditions, RESERVED)
-        if known is None or (known.status, known.reason) != (status, reason):
-            events = (*events, self._event(reason, message))
-        return dataclasses.replace(
-            self.decided,
-            status=after.model_copy(
-                update={**(update or {}), "conditions": merged, "phase": phase}
-            ),
-            events=events,
-            urgent=self.decided.urgent or merged != self.before.conditions,
-        )
-
-    def held_back(self, place: admission.Place) -> TrialDecision:
-        """Return the decision without the attempt."""
-        words = {"reason": place.reason, "message": place.message}
-        made = self.marked("False", place.reason, place.message, update=words)
-        kept = tuple(e for e in made.actions if not isinstance(e, decision.EnsureAttempt))
-        wake_s = REFUSED_AGAIN_S if place.answer == "refused" else made.wake_s
-        return dataclasses.replace(made, actions=kept, wake_s=wake_s)
-
-    def leaving(self, place: admission.Place) -> TrialDecision:
-        """Return what lets the replicas save their state and go."""
-        words = {"reason": place.reason, "message": place.message}
-        made = self.marked("False", place.reason, place.message, update=words)
-        grace_s = float(self.trial.spec.template.checkpoint.grace_seconds)
-        removal = decision.DeleteReplicas(attempt=None, grace_s=grace_s)
-        return dataclasses.replace(made, actions=(removal,), wake_s=POLL_S)
-
-    def gone(self, place: admission.Place, queue: str) -> TrialDecision:
-        """Return the next attempt, which asks anew; the one that gave way is fenced."""
-        attempt = self.decided.status.attempt
-        if attempt == self.before.attempt:
-            attempt += 1
-        update = {"attempt": attempt, "generation": 0, "in_place_restarts": 0}
-        made = self.marked("False", place.reason, f"waits in queue {queue} again", update=update)
-        return dataclasses.replace(made, actions=(), wake_s=0.0)
-
-    def _entry(
-        self, kind: str, status: conditions.Status, reason: str, message: str
-    ) -> meta.Condition:
-        generation = self.trial.metadata.generation
-        return conditions.condition(
-            kind, status, reason=reason, message=message, generation=generation
-        )
-
-    def _event(self, reason: str, message: str) -> runplan.Event:
-        place = self.trial.metadata
-        return runplan.Event(
-            kind="Trial",
-            namespace=place.namespace,
-            name=place.name,
-            uid=place.uid,
-            type="Warning" if reason == "Preempted" else "Normal",
-            reason=reason,
-            message=message or reason,
-        )
-
-
-def _begins(decided: TrialDecision) -> bool:
-    return any(isinstance(entry, decision.EnsureAttempt) for entry in decided.actions)
+def _default(known: Iterable[admin_kinds.Queue | admin_kinds.ClusterRuntime]) -> str | None:
+    """Return the first by name of those that are marked as default."""
+    return min((one.metadata.name for one in known if one.metadata.is_default), default=None)
 
 
 def _named(known: dict[str, KindT], name: str, what: str) -> KindT:

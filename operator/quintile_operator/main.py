@@ -24,6 +24,7 @@ from quintile.adapters import (
     facts_http,
     lease_kube,
     resource_kube,
+    secrets_kube,
     tokens_ed25519,
 )
 from quintile.core import errors, meta
@@ -158,6 +159,7 @@ def build(site: Site) -> Operator:
         site.client, pod_site(wanted.kubernetes), clock=now, namespaces=places
     )
     watched = canary.WatchedStore(store, site.canary)
+    allowed = secrets_kube.WorkerSecrets(site.client)
     marks: list[loop.Loop] = []
     looks = reconciler.Reconciler(
         parts.Parts(
@@ -169,7 +171,7 @@ def build(site: Site) -> Operator:
             minter=tokens_ed25519.TrialTokenSigner(_key(wanted, "trial.pem")),
             api_url=wanted.api_url,
             python=PYTHON,
-            gate=gate.Gate(watched, lambda key: marks[0].mark(key)),
+            gate=gate.Gate(watched, lambda key: marks[0].mark(key), allowed.check),
         )
     )
     pace = loop.Pace()

@@ -20,6 +20,7 @@ from quintile.core import (
     errors,
     experiment,
     facts,
+    failure_hints,
     job_status,
     labeling_job,
     meta,
@@ -28,8 +29,9 @@ from quintile.core import (
     rollup,
     rounds,
     search,
+    trial_status,
 )
-from quintile_operator import gate
+from quintile_operator import gate, turns
 from quintile_operator.parts import Parts
 
 MANAGER: Final = "quintile-operator"
@@ -103,7 +105,11 @@ class Reconciler:
         wake_s = self._carry_out(key, uid, before=before, decided=decided)
         for action in decided.actions:
             if isinstance(action, decision.EnsureAttempt):
-                self._start(trial, action.attempt)
+                try:
+                    self._start(trial, action.attempt)
+                except (errors.Blocked, errors.Forbidden, errors.InvalidSpec) as error:
+                    self._hold(trial, decided.status, error)
+                    wake_s = _sooner(wake_s, turns.REFUSED_AGAIN_S)
             elif isinstance(action, decision.DeleteReplicas):
                 self._parts.executor.delete(uid, attempt=action.attempt, grace_s=action.grace_s)
         self._tell(decided)
@@ -121,12 +127,14 @@ class Reconciler:
         self, parent: experiment.Experiment, stored: Mapping[str, meta.Document]
     ) -> rollup.ExperimentDecision:
         now_s = self._parts.clock.now()
+        if self._parts.gate is not None:
+            parent = self._parts.gate.settled(parent)
         # What began is not held back by a queue or runtime that changed since.
         if self._parts.gate is not None and not stored:
             try:
                 self._parts.gate.check(parent)
-            except errors.InvalidSpec as error:
-                return rollup.hold(parent, error, now_s=now_s, wake_s=gate.REFUSED_AGAIN_S)
+            except (errors.InvalidSpec, errors.Blocked) as error:
+                return rollup.hold(parent, error, now_s=now_s, wake_s=turns.REFUSED_AGAIN_S)
         return rollup.decide_experiment(parent, stored, now_s=now_s)
 
     def _labeling_job(self, key: meta.Key, document: meta.Document) -> float | None:
@@ -203,11 +211,27 @@ class Reconciler:
         site = {"api_url": parts.api_url, "python": parts.python, "token": token}
         pod = None
         if parts.gate is not None:
+            parts.gate.check_secrets(place.namespace, trial.spec.template)
             trial, pod = parts.gate.dressed(trial)
         draft = plan.plan_trial(trial, attempt=attempt, hosts={}, **site)
         hosts = parts.executor.addresses(draft)
         whole = plan.plan_trial(trial, attempt=attempt, hosts=hosts, **site)
         parts.executor.ensure(dataclasses.replace(whole, pod=pod))
+
+    def _hold(
+        self, trial: experiment.Trial, before: experiment.TrialStatus, error: errors.QuintileError
+    ) -> None:
+        """Say on a trial why its replicas cannot be made; once, however often it is tried."""
+        place, now_s = trial.metadata, self._parts.clock.now()
+        reason = error.reason if isinstance(error, errors.Blocked) else "PodNotMade"
+        message = failure_hints.sentence(failure_hints.stated(error), reason)
+        held = trial_status.held(
+            before, reason=reason, message=message, generation=place.generation, now_s=now_s
+        )
+        _LOG.warning("an attempt cannot begin", trial=place.name, reason=reason, error=str(error))
+        if held != before:
+            key = meta.Key("Trial", place.namespace, place.name)
+            self._parts.resources.patch_status(key, held.document(), uid=place.uid)
 
     def _end_strangers(self, key: meta.Key, uid: str) -> None:
         """End the processes of trials that lived under this name and are deleted."""

@@ -31,6 +31,8 @@ WATCH_SLACK_S: Final = 15.0
 
 _APPLY: Final = "application/apply-patch+yaml"
 _PATCHES: Final = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
+_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+_PLAIN: Final[Mapping[str, str]] = {}
 _POOL: Final = 16
 _IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
 
@@ -112,6 +114,16 @@ class KubeClient:
         """
         return self._call("GET", path, query)
 
+    def metadata(self, path: str) -> meta.Document:
+        """Return the metadata of the object at ``path`` alone; of a Secret not what it holds.
+
+        Raises:
+            NotFound: Nothing there.
+            Rejected: It may not be read.
+        """
+        found = self._call("GET", path, {}, headers={"Accept": _METADATA})["metadata"]
+        return dict(found)
+
     def create(self, path: str, document: meta.Document, *, manager: str = "") -> meta.Document:
         """Create a document in the collection at ``path``; its fields are those of ``manager``.
 
@@ -132,7 +144,7 @@ class KubeClient:
             InvalidSpec: As ``create``.
         """
         query = {"fieldManager": manager, "force": "true" if force else None}
-        return self._call("PATCH", path, query, document, content_type=_APPLY)
+        return self._call("PATCH", path, query, document, headers={"Content-Type": _APPLY})
 
     def patch(
         self, path: str, body: object, *, form: str = "merge", manager: str = ""
@@ -144,7 +156,7 @@ class KubeClient:
             Conflict: A ``test`` of a JSON patch failed, or the version differs.
         """
         query = {"fieldManager": manager or None}
-        return self._call("PATCH", path, query, body, content_type=_PATCHES[form])
+        return self._call("PATCH", path, query, body, headers={"Content-Type": _PATCHES[form]})
 
     def replace(self, path: str, document: meta.Document) -> meta.Document:
         """Replace the document at ``path``; with a ``resourceVersion`` only if it still fits."""
@@ -223,9 +235,9 @@ class KubeClient:
         query: Mapping[str, object],
         body: object = None,
         *,
-        content_type: str = "application/json",
+        headers: Mapping[str, str] = _PLAIN,
     ) -> meta.Document:
-        response = self._send(method, path, query, body=body, content_type=content_type)
+        response = self._send(method, path, query, body=body, headers=headers)
         try:
             data = response.read()
         except urllib3.exceptions.HTTPError as error:
@@ -244,29 +256,34 @@ class KubeClient:
         query: Mapping[str, object],
         *,
         body: object = None,
-        content_type: str = "application/json",
+        headers: Mapping[str, str] = _PLAIN,
         read_s: float = TIMEOUT_S,
     ) -> urllib3.BaseHTTPResponse:
         given = {name: value for name, value in query.items() if value is not None}
         url = f"{self._configuration.host}{path}"
         if given:
             url = f"{url}?{urllib.parse.urlencode(given)}"
-        headers = {"Accept": "application/json", "User-Agent": self._agent}
+        told = {"Accept": "application/json", "User-Agent": self._agent}
         # Asked for at each request: the token of a service account is replaced every hour.
         token = self._configuration.get_api_key_with_prefix("BearerToken", "authorization")
         if token:
-            headers["Authorization"] = token
+            told["Authorization"] = token
         elif self._configuration.username:
-            headers["Authorization"] = self._configuration.get_basic_auth_token() or ""
+            told["Authorization"] = self._configuration.get_basic_auth_token() or ""
         data = None
         if body is not None:
-            headers["Content-Type"] = content_type
+            told["Content-Type"] = "application/json"
             data = json.dumps(body, separators=(",", ":")).encode()
         timeout = urllib3.Timeout(connect=CONNECT_S, read=read_s)
         begun, status = time.monotonic(), 0
         try:
             response = self._http.request(
-                method, url, body=data, headers=headers, timeout=timeout, preload_content=False
+                method,
+                url,
+                body=data,
+                headers={**told, **headers},
+                timeout=timeout,
+                preload_content=False,
             )
             status = response.status
             return response

@@ -7,17 +7,20 @@ read by the reconciler; an Experiment names them in ``spec.queue`` and ``spec.ru
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, StringConstraints, model_validator
+from pydantic import Field, model_validator
 
 from quintile.core.experiment import Mode
 from quintile.core.meta import API_VERSION, Condition, Name, Short, Text, Wire
+from quintile.core.pod_spec import AllowedOverrides, Image, once
 
 Counted = Literal["cpu", "memory", "gpu", "trials"]
 """What a quota counts: cores, bytes, GPUs, and trials at one time."""
 
-Image = Annotated[str, StringConstraints(min_length=1, max_length=512, pattern=r"^\S+$")]
+
+DEFAULT: Final = "quintile.dev/default"
+"""Annotation, ``true`` on the queue or runtime of Experiments that name none."""
 
 
 class ClusterMeta(Wire):
@@ -31,6 +34,11 @@ class ClusterMeta(Wire):
     deletion_timestamp: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     annotations: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it is for Experiments that name none."""
+        return self.annotations.get(DEFAULT) == "true"
 
 
 class Quota(Wire):
@@ -68,13 +76,8 @@ class QueueSpec(Wire):
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        for what, names in (
-            ("quota", [str(entry.resource) for entry in self.quota]),
-            ("priorities", [entry.name for entry in self.priorities]),
-        ):
-            doubled = sorted({name for name in names if names.count(name) > 1})
-            if doubled:
-                raise ValueError(f"{what} holds {', '.join(doubled)} more than once")
+        once("quota", (str(entry.resource) for entry in self.quota))
+        once("priorities", (entry.name for entry in self.priorities))
         return self
 
 
@@ -129,10 +132,12 @@ class ClusterRuntimeSpec(Wire):
     ``image``: best by digest (``name@sha256:...``), so that a trial never changes under way.
     ``modes``: what may run here; empty = all. ``defaults`` hold where an Experiment says nothing,
     ``limits`` are the most that it may ask for. ``shmSize`` is the memory behind /dev/shm.
+    ``allowImage``: an Experiment may bring an image of its own.
     """
 
     image: Image
     allow_image: bool = False
+    allow_overrides: AllowedOverrides | None = None
     modes: list[Mode] = Field(default_factory=list, max_length=8)
     node_selector: dict[str, str] = Field(default_factory=dict)
     tolerations: list[Toleration] = Field(default_factory=list, max_length=32)

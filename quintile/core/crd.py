@@ -24,6 +24,12 @@ _LIST_KEYS: Final = {
     "EnvVar": "name",
     "Quota": "resource",
     "Priority": "name",
+    "SecretRef": "name",
+    "Label": "name",
+    "Annotation": "name",
+    "Volume": "name",
+    "VolumeMount": "mountPath",
+    "PullSecret": "name",
 }
 _SETS: Final = {"LabelingJobSpec": "labels"}
 """Lists of names that are unique, too long for a rule to say so. They keep their order."""
@@ -55,7 +61,7 @@ class Kind:
 
 
 REVISION_KEY: Final = "quintile.dev/crd-revision"
-REVISION: Final = 1
+REVISION: Final = 2
 """Rises with every field that a reconciler of this release writes and an older CRD lacks."""
 
 PHASE = Column("Phase", "string", ".status.phase")

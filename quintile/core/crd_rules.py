@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from pydantic.alias_generators import to_camel
 
-from quintile.core import admin_kinds, experiment, labeling_job, meta, names
+from quintile.core import admin_kinds, experiment, labeling_job, meta, names, pod_spec
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,15 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "has(self.estimator.builtin) || has(self.estimator.functions)",
             "elastic runs (workers.min, workers.max) are for built-in models and functions",
         ),
+        Rule(
+            "!has(self.secretRefs) || self.secretRefs.all(one, !has(one.mountPath) || "
+            "self.secretRefs.exists_one(other, has(other.mountPath) && "
+            "other.mountPath == one.mountPath) && "
+            "(!has(self.podOverrides) || !has(self.podOverrides.volumeMounts) || "
+            "!self.podOverrides.volumeMounts.exists(mount, mount.mountPath == one.mountPath)))",
+            "secretRefs has a mountPath where another volume lies",
+            ".secretRefs",
+        ),
     ),
     experiment.RunSpec: (
         Rule(
@@ -151,6 +160,29 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
             "(has(self.logPattern) && self.logPattern.matches('[^* ]'))",
             "a failure rule needs exitCodes, or a logPattern with more in it than *",
         ),
+    ),
+    pod_spec.Volume: (
+        Rule(
+            "has(self.emptyDir) != has(self.persistentVolumeClaim)",
+            "exactly one of emptyDir, persistentVolumeClaim is expected",
+        ),
+    ),
+    pod_spec.PodOverrides: (
+        Rule(
+            "!has(self.volumeMounts) || self.volumeMounts.all(mount, has(self.volumes) && "
+            "self.volumes.exists(volume, volume.name == mount.name))",
+            "volumeMounts names a volume that volumes lacks",
+            ".volumeMounts",
+        ),
+    ),
+    pod_spec.AllowedOverrides: tuple(
+        Rule(
+            f"!has(self.{field}) || "
+            f"!self.{field}.exists(name, name.matches('{pod_spec.RESERVED}'))",
+            f"{field} holds a name that no user may set",
+            f".{field}",
+        )
+        for field in ("labels", "annotations")
     ),
     admin_kinds.Toleration: (
         Rule(

@@ -111,12 +111,40 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "ExperimentSpec": {
         "description": "What it is for, in your words.",
-        "queue": "Queue whose quota the trial counts against; left out: none.",
+        "queue": "Queue whose quota the trial counts against; left out: the project's default, if "
+        "there is one.",
         "priority": "Word of that queue for how soon the trial goes.",
-        "runtime": "ClusterRuntime that gives image, nodes and defaults of the pods.",
+        "runtime": "ClusterRuntime that gives image, nodes and defaults of the pods; left out: the "
+        "default, if there is one.",
+        "image": "Image of the pods, where the runtime says allowImage.",
         "activeDeadlineSeconds": "Fail a trial that runs longer than this.",
         "suspend": _SUSPEND,
         "managedBy": _MANAGED_BY,
+    },
+    "SecretRef": {
+        "name": "Name of the Secret; its label quintile.dev/use says workers.",
+        "mountPath": "Its keys are files in this folder; left out: environment variables.",
+    },
+    "Label": {"name": "Name of the label.", "value": "Value of the label."},
+    "Annotation": {"name": "Name of the annotation.", "value": "Value of the annotation."},
+    "EmptyDir": {"sizeLimit": "The most that it may hold, as 20Gi."},
+    "VolumeClaim": {
+        "claimName": "Name of the PersistentVolumeClaim.",
+        "readOnly": "Whether pods only read it.",
+    },
+    "Volume": {"name": "What volumeMounts call it."},
+    "VolumeMount": {
+        "name": "Name of the volume.",
+        "mountPath": "Folder in /data, /mnt, /secrets, /srv or /workspace.",
+        "readOnly": "Whether ranks only read it.",
+    },
+    "PullSecret": {"name": "Name of the Secret."},
+    "AllowedOverrides": {
+        "labels": "Names of labels that Experiments may set.",
+        "annotations": "Names of annotations that Experiments may set.",
+        "emptyDirs": "Whether Experiments may add volumes of kind emptyDir.",
+        "volumeClaims": "Names of PersistentVolumeClaims that Experiments may mount.",
+        "imagePullSecrets": "Names of Secrets that Experiments may pull their image with.",
     },
     "TrialSpec": {
         "experiment": "Name of the Experiment that the trial belongs to.",
@@ -250,7 +278,7 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
     },
     "ClusterRuntimeSpec": {
         "image": "Image of the pods, best by digest: name@sha256:...",
-        "allowImage": "Reserved: an Experiment cannot name an image yet.",
+        "allowImage": "Whether an Experiment may bring an image of its own (spec.image).",
         "modes": "Modes that may run here; empty: all.",
         "nodeSelector": "Labels of the nodes that pods run on.",
         "shmSize": "Memory behind /dev/shm, as 2Gi.",

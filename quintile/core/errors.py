@@ -9,6 +9,7 @@ The tree, with the HTTP status (problem+json) and the exit code of the command l
     |- Forbidden             403  4   signed in, but not allowed
     |- NotFound              404  3   no such object (or not visible to the caller)
     |- Conflict              409  5   the object changed, exists already, or is owned by another
+    |  `- Blocked            409  5   something in the way that people can take away
     |- Fenced                409  5   an older attempt or generation spoke; it must stop
     |- Unavailable           503  4   try again later
     |- StoreFull             507  4   no room left where bytes or rows go
@@ -91,6 +92,20 @@ class Conflict(QuintileError):
     status = 409
     exit_code = 5
     type = "conflict"
+
+
+class Blocked(Conflict):
+    """Something stands in the way that people can take away; it is tried again by itself.
+
+    Args:
+        reason: CamelCase word of the condition that says so.
+    """
+
+    def __init__(
+        self, message: str, *, hint: str = "", field: str = "", reason: str = "Blocked"
+    ) -> None:
+        super().__init__(message, hint=hint, field=field)
+        self.reason = reason
 
 
 class Fenced(QuintileError):

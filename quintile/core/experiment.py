@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
 
-from quintile.core import patterns
+from quintile.core import patterns, pod_spec
 from quintile.core.meta import (
     API_VERSION,
     Condition,
@@ -193,7 +193,8 @@ class ExperimentSpec(Wire):
     """What the user asked for; immutable but for ``suspend`` and the size of an elastic run.
 
     ``queue`` and ``runtime`` name what administrators made (kinds Queue and ClusterRuntime; left
-    out: none), ``priority`` is a word of that queue.
+    out: the default of the project, if there is one), ``priority`` is a word of that queue.
+    ``image`` and ``podOverrides`` are for runtimes that allow them.
     """
 
     description: Text = ""
@@ -207,16 +208,21 @@ class ExperimentSpec(Wire):
     queue: Name | None = None
     priority: Name | None = None
     runtime: Name | None = None
+    image: pod_spec.Image | None = None
+    secret_refs: list[pod_spec.SecretRef] = Field(default_factory=list, max_length=16)
+    pod_overrides: pod_spec.PodOverrides | None = None
     active_deadline_seconds: Annotated[int, Field(ge=1)] | None = None
     suspend: bool = False
     managed_by: Short = "quintile.dev/default"
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:
-        names = [parameter.name for parameter in self.hparams]
-        doubled = sorted({name for name in names if names.count(name) > 1})
-        if doubled:
-            raise ValueError(f"hparams holds {', '.join(doubled)} more than once")
+        pod_spec.once("hparams", (parameter.name for parameter in self.hparams))
+        pod_spec.once("secretRefs", (secret.name for secret in self.secret_refs))
+        mounts = self.pod_overrides.volume_mounts if self.pod_overrides is not None else []
+        files = [secret.mount_path for secret in self.secret_refs if secret.mount_path is not None]
+        taken = {mount.mount_path for mount in mounts} & set(files)
+        pod_spec.once("secretRefs with mountPath", [*files, *taken])
         return self
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quintile.core import experiment
+from quintile.core import errors, experiment
 
 HINTS = {
     "UserError": "the log of the rank has the whole traceback",
@@ -35,3 +35,8 @@ def sentence(text: str, reason: str) -> str:
     """Return a sentence and what to do about this reason, if anything is known to help."""
     hint = HINTS.get(reason, "")
     return f"{text.rstrip('.')}. Hint: {hint}." if hint and hint not in text else text
+
+
+def stated(error: errors.QuintileError) -> str:
+    """Return an error as the message of a condition: what is wrong and what to do about it."""
+    return f"{error.message} Hint: {error.hint}" if error.hint else error.message

@@ -308,7 +308,9 @@ def _wake_s(view: _View) -> float | None:
 
 def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:
     known = view.known
-    place = trial_status.placed(view.before.conditions, view.of_attempt(view.before.attempt))
+    replicas = view.of_attempt(view.before.attempt)
+    is_whole = elastic.is_whole(view.template, replicas)
+    place = trial_status.placed(view.before.conditions, replicas, is_whole=is_whole)
     if place is not None:
         draft = draft.mark(trial_status.PLACED, place[0], reason=place[1], message=place[2])
     if known.attempt != view.before.attempt:

@@ -13,6 +13,7 @@ from quintile.core import (
     decision,
     errors,
     experiment,
+    failure_hints,
     meta,
     plan,
     runplan,
@@ -23,6 +24,7 @@ from quintile.core import (
 ExperimentDecision = decision.Decision[experiment.ExperimentStatus]
 COPIED = (
     "QuotaReserved",
+    trial_status.PLACED,
     "Running",
     "Restarting",
     "Resized",
@@ -65,13 +67,19 @@ def decide_experiment(
 
 
 def hold(
-    parent: experiment.Experiment, error: errors.InvalidSpec, *, now_s: float, wake_s: float
+    parent: experiment.Experiment,
+    error: errors.InvalidSpec | errors.Blocked,
+    *,
+    now_s: float,
+    wake_s: float,
 ) -> ExperimentDecision:
-    """Return that an experiment waits for an administrator to make what it names."""
+    """Return that an experiment waits for somebody to make, or to allow, what it names."""
     before = parent.status or experiment.ExperimentStatus()
     if trial_status.is_terminal(before):
         return decision.Decision(before, urgent=False)
-    entry = conditions.condition("Accepted", "False", reason="Refused", message=str(error))
+    reason = error.reason if isinstance(error, errors.Blocked) else "Refused"
+    message = failure_hints.stated(error)
+    entry = conditions.condition("Accepted", "False", reason=reason, message=message)
     return _decide(parent, [entry], now_s=now_s, wake_s=wake_s)
 
 
@@ -121,8 +129,12 @@ def _with_trials(
 
 
 def _as_submitted(wanted: experiment.Trial, known: experiment.Trial) -> experiment.Trial:
-    """Return the wanted trial with the global batch that it began with, whatever its size now."""
-    fixed = {"batch_workers": known.spec.batch_workers}
+    """Return the wanted trial with what it began with: global batch, default queue and runtime."""
+    began = known.spec.template
+    template = wanted.spec.template.model_copy(
+        update={"queue": began.queue, "runtime": began.runtime}
+    )
+    fixed = {"batch_workers": known.spec.batch_workers, "template": template}
     return wanted.model_copy(update={"spec": wanted.spec.model_copy(update=fixed)})
 
 
@@ -139,10 +151,7 @@ def _decide(
     generation = parent.metadata.generation
     stamped = [entry.model_copy(update={"observed_generation": generation}) for entry in changes]
     merged = conditions.merge(before.conditions, stamped, now_s=now_s)
-    phase, cause = conditions.phase(merged, trial_status.RANKING, default="Pending")
-    accepted = conditions.find(merged, "Accepted")
-    if cause is None and accepted is not None and accepted.status == "False":
-        cause = accepted
+    phase, cause = trial_status.word(merged)
     final = phase in experiment.TERMINAL
     update: dict[str, object] = {
         **(fields or {}),

@@ -28,9 +28,10 @@ class ReplicaPlan:
 
 @dataclass(frozen=True)
 class Pod:
-    """What a ClusterRuntime says about the pods of an attempt; empty = as the installation does.
+    """What runtime and Experiment say about the pods of an attempt; empty = as the installation.
 
-    ``tolerations`` are written as JSON, so that equal ones are equal.
+    ``tolerations``, ``volumes`` and ``mounts`` are written as JSON, so that equal ones are equal.
+    ``variables_from`` are Secrets whose keys become environment variables.
     """
 
     image: str = ""
@@ -39,6 +40,12 @@ class Pod:
     priority_class: str = ""
     gpu_resource: str = ""
     shm_bytes: int = 0
+    labels: tuple[tuple[str, str], ...] = ()
+    annotations: tuple[tuple[str, str], ...] = ()
+    volumes: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    pull_secrets: tuple[str, ...] = ()
+    variables_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class RunPlan:
     """One attempt of one trial; equal inputs give an equal plan.
 
     ``elastic``: replicas of the attempt may be lost, added and removed; see ``Executor.ensure``.
-    ``pod``: of the runtime that the trial names; means nothing where replicas are no pods.
+    ``pod``: what the trial and its runtime say; means nothing where replicas are no pods.
     """
 
     namespace: str

@@ -138,11 +138,15 @@ def progressing(
 
 
 def placed(
-    before: Sequence[meta.Condition], replicas: Sequence[runplan.ObservedReplica]
+    before: Sequence[meta.Condition],
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    is_whole: bool,
 ) -> tuple[conditions.Status, str, str] | None:
     """Return status, reason and message of Placed; None when there is nothing to say.
 
-    Only what once waited for something (a node, an image, a Secret) is told to wait no more.
+    Only what once waited for something (a node, an image, a Secret) is told to wait no more, and
+    only when no replica is missing.
     """
     waiting = [entry for entry in replicas if entry.state == "pending" and entry.reason]
     if waiting:
@@ -150,9 +154,19 @@ def placed(
         more = f" (and {len(waiting) - 1} more)" if len(waiting) > 1 else ""
         words = f"{first.name}{more}: {first.message or first.reason}"
         return "False", first.reason, failure_hints.sentence(words, first.reason)
-    if conditions.find(before, PLACED) is None or any(e.state == "pending" for e in replicas):
+    if conditions.find(before, PLACED) is None or not is_whole:
+        return None
+    if any(entry.state == "pending" for entry in replicas):
         return None
     return "True", "Placed", ""
+
+
+def held(
+    status: experiment.TrialStatus, *, reason: str, message: str, generation: int, now_s: float
+) -> experiment.TrialStatus:
+    """Return a status that says why the replicas of an attempt could not be made."""
+    draft = Draft(fields={}).mark(PLACED, "False", reason=reason, message=message)
+    return finish(status, draft, generation=generation, now_s=now_s)
 
 
 def checkpoint(
@@ -187,13 +201,17 @@ def running_generation(entries: Sequence[meta.Condition]) -> str:
     return found.message if found is not None else ""
 
 
+def word(entries: Sequence[meta.Condition]) -> tuple[str, meta.Condition | None]:
+    """Return the phase for people, and the condition that says why (None: nothing does)."""
+    name, cause = conditions.phase(entries, RANKING, default="Pending")
+    if cause is not None:
+        return name, cause
+    known = (conditions.find(entries, kind) for kind in ("Accepted", PLACED))
+    return name, next((entry for entry in known if entry and entry.status == "False"), None)
+
+
 def _with_phase(status: experiment.TrialStatus, *, now_s: float) -> experiment.TrialStatus:
-    name, cause = conditions.phase(status.conditions, RANKING, default="Pending")
-    accepted = conditions.find(status.conditions, "Accepted")
-    refused = accepted if accepted is not None and accepted.status == "False" else None
-    place = conditions.find(status.conditions, PLACED) if name == "Pending" else None
-    waiting = place if place is not None and place.status == "False" else None
-    source = cause or refused or waiting
+    name, source = word(status.conditions)
     fields: dict[str, object] = {
         "phase": name,
         "reason": source.reason if source is not None else "",

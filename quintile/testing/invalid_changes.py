@@ -39,6 +39,12 @@ _CHANGED: Final[Mapping[str, Mapping[str, tuple[object, object]]]] = {
         "queue": ("a", "b"),
         "priority": ("a", "b"),
         "runtime": ("a", "b"),
+        "image": ("a", "b"),
+        "secretRefs": ([{"name": "a"}], [{"name": "a", "mountPath": "/secrets/a"}]),
+        "podOverrides": (
+            {"labels": [{"name": "a", "value": "1"}]},
+            {"labels": [{"name": "a", "value": "2"}]},
+        ),
         "activeDeadlineSeconds": (5, 6),
         "managedBy": ("a", "b"),
     },

@@ -137,10 +137,58 @@ _EXPERIMENT: Final[tuple[tuple[str, object], ...]] = (
     ("queue", "GPU"),
     ("priority", "Very High"),
     ("runtime", "-cuda"),
+    ("image", ""),
+    ("image", "a b"),
+    ("image", "x" * 513),
+    ("secretRefs", [{"name": "Wandb"}]),
+    ("secretRefs", [{"name": "../wandb"}]),
+    ("secretRefs", [{"mountPath": "/secrets/wandb"}]),
+    ("secretRefs", [{"name": "wandb"}, {"name": "wandb"}]),
+    ("secretRefs", [{"name": f"s{number}"} for number in range(17)]),
+    ("secretRefs", [{"name": "wandb", "mountPath": "/var/run/secrets"}]),
+    ("secretRefs", [{"name": "wandb", "mountPath": "/secrets/../etc"}]),
+    ("secretRefs", [{"name": name, "mountPath": "/secrets/one"} for name in ("a", "b")]),
     ("activeDeadlineSeconds", 0),
     ("activeDeadlineSeconds", "1h"),
     ("managedBy", "x" * 300),
     ("workers", 3),
+)
+_SCRATCH: Final[Spec] = {"name": "scratch", "emptyDir": {}}
+_OVERRIDES: Final[tuple[tuple[Spec, str], ...]] = (
+    ({"labels": [{"name": "a b"}]}, "name"),
+    ({"labels": [{"name": "/team"}]}, "name"),
+    ({"labels": [{"name": "team", "value": "a b"}]}, "value"),
+    ({"labels": [{"name": "team"}, {"name": "team"}]}, "labels"),
+    ({"labels": [{"name": f"t{number}"} for number in range(17)]}, "labels"),
+    ({"annotations": [{"name": "team", "value": _LONG}]}, "value"),
+    ({"annotations": [{"name": "team"}, {"name": "team"}]}, "annotations"),
+    ({"volumes": [{"name": "data"}]}, "emptyDir"),
+    ({"volumes": [{**_SCRATCH, "persistentVolumeClaim": {"claimName": "a"}}]}, "emptyDir"),
+    ({"volumes": [{"name": "data", "persistentVolumeClaim": {}}]}, "claimName"),
+    ({"volumes": [_SCRATCH, _SCRATCH]}, "volumes"),
+    ({"volumes": [{"name": "keys", "hostPath": {"path": "/etc"}}]}, "hostPath"),
+    ({"volumes": [{"name": "keys", "secret": {"secretName": "keys"}}]}, "secret"),
+    ({"volumes": [{"name": "keys", "projected": {"sources": []}}]}, "projected"),
+    ({"volumes": [{"name": "keys", "csi": {"driver": "example.com"}}]}, "csi"),
+    ({"volumes": [{"name": "keys", "configMap": {"name": "keys"}}]}, "configMap"),
+    ({"volumeMounts": [{"name": "data", "mountPath": "/data"}]}, "volumeMounts"),
+    ({"volumes": [_SCRATCH], "volumeMounts": [{"name": "scratch"}]}, "mountPath"),
+    *(
+        ({"volumes": [_SCRATCH], "volumeMounts": [{"name": "scratch", "mountPath": path}]}, field)
+        for path, field in (
+            ("data", "mountPath"),
+            ("/", "mountPath"),
+            ("/dev/shm", "mountPath"),
+            ("/usr/lib", "mountPath"),
+            ("/database", "mountPath"),
+            ("/data/../etc", "mountPath"),
+            ("/data/", "mountPath"),
+        )
+    ),
+    ({"imagePullSecrets": [{"name": "A"}]}, "name"),
+    ({"serviceAccountName": "admin"}, "serviceAccountName"),
+    ({"securityContext": {"runAsUser": 0}}, "securityContext"),
+    ({"hostNetwork": True}, "hostNetwork"),
 )
 _ESTIMATOR: Final[tuple[tuple[Spec, str], ...]] = (
     ({}, "builtin"),
@@ -278,6 +326,15 @@ _RUNTIME: Final[tuple[tuple[str, object], ...]] = (
     ("defaults.gpu", -1),
     ("limits.gpu", 65),
     ("priorityClass", "High"),
+    ("allowOverrides.labels", ["quintile.dev/trial-uid"]),
+    ("allowOverrides.labels", ["batch.kubernetes.io/job-name"]),
+    ("allowOverrides.labels", ["controller-uid"]),
+    ("allowOverrides.labels", ["x" * 64]),
+    ("allowOverrides.annotations", ["container.apparmor.security.beta.kubernetes.io/agent"]),
+    ("allowOverrides.annotations", ["sub.k8s.io/a"]),
+    ("allowOverrides.volumeClaims", ["Data"]),
+    ("allowOverrides.imagePullSecrets", ["a/b"]),
+    ("allowOverrides.hostPaths", ["/etc"]),
 )
 
 
@@ -311,6 +368,8 @@ def _creates() -> Iterator[Create]:
         yield Create(kind, having(FULL[kind], path, value), field, loose=True)
     for spec, field in _ESTIMATOR:
         yield Create("Experiment", {"estimator": spec}, field)
+    for spec, field in _OVERRIDES:
+        yield Create("Experiment", {**BUILTIN, "podOverrides": spec}, field)
     for spec, field in _RUN:
         yield Create("Experiment", {**BUILTIN, "run": spec}, field)
     for rule in _RULES:

@@ -14,7 +14,7 @@ from quintile.core import facts, meta
 from quintile.testing import clusters, waiting
 from quintile.testing import executor as fake_executor
 from quintile.testing import facts as fake_facts
-from quintile_operator import canary, gate, handlers, loop, parts, reconciler, sources
+from quintile_operator import canary, gate, handlers, loop, parts, reconciler, sources, turns
 
 WRITES_OF_A_TRIAL = 8
 """To an Experiment and its Trial from the first look to the last, progress apart."""
@@ -88,7 +88,7 @@ class Driven:
     def words(self, key: meta.Key) -> str:
         """What the status says about the place in the queue."""
         found = (self.store.get(key).get("status") or {}).get("conditions", [])
-        return next((str(c["message"]) for c in found if c["type"] == gate.RESERVED), "")
+        return next((str(c["message"]) for c in found if c["type"] == turns.RESERVED), "")
 
     def trial_of(self, key: meta.Key) -> meta.Key:
         def find() -> list[meta.Key]:

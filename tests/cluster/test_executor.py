@@ -186,8 +186,9 @@ def test_a_name_that_somebody_else_has_is_left_alone(
     if kind == "Job":
         foreign["spec"] = {**own["spec"], "suspend": True}
     before = project.kube.create(attempts.path(own, named=False), foreign)
-    with pytest.raises(errors.Conflict, match="NameTaken"):
+    with pytest.raises(errors.Blocked, match="somebody else") as caught:
         hand.executor.ensure(plan)
+    assert caught.value.reason == "NameTaken"
     after = project.kube.get(attempts.path(own))
     assert after["metadata"]["uid"] == before["metadata"]["uid"]
     assert after["metadata"].get("labels") == before["metadata"].get("labels")

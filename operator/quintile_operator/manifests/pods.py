@@ -118,6 +118,7 @@ def template(
 
     ``names``: of the ``service`` and of the ``secret``.
     """
+    own = run.pod or runplan.Pod()
     spec: meta.Document = {
         "restartPolicy": "Never",
         "subdomain": names["service"],
@@ -135,6 +136,7 @@ def template(
         },
         "containers": [_container(run, replica, site, names=names)],
         "volumes": [
+            *(_volume(json.loads(entry), site) for entry in own.volumes),
             {"name": "scratch", "emptyDir": {"sizeLimit": str(site.scratch_bytes)}},
             {"name": "tmp", "emptyDir": {"sizeLimit": str(site.scratch_bytes)}},
             {
@@ -147,15 +149,23 @@ def template(
         "nodeSelector": dict(sorted((site.node_selector or {}).items())),
         "tolerations": list(site.tolerations),
         "priorityClassName": site.priority_class,
-        "imagePullSecrets": [{"name": name} for name in site.pull_secrets],
+        "imagePullSecrets": [
+            {"name": name} for name in dict.fromkeys((*site.pull_secrets, *own.pull_secrets))
+        ],
     }
     spec |= {name: value for name, value in optional.items() if value}
-    return {"metadata": {"labels": marks.of_role(run, replica.role)}, "spec": spec}
+    # What we find our pods by is never another's to say.
+    labels = {**dict(own.labels), **marks.of_role(run, replica.role)}
+    noted = {"annotations": dict(own.annotations)} if own.annotations else {}
+    return {"metadata": {"labels": dict(sorted(labels.items())), **noted}, "spec": spec}
 
 
 def _container(
     run: runplan.RunPlan, replica: runplan.ReplicaPlan, site: PodSite, *, names: Mapping[str, str]
 ) -> meta.Document:
+    own = run.pod or runplan.Pod()
+    # Templates never change; what an elastic attempt tells new pods after a resize, this may.
+    given = [*own.variables_from, *((names["secret"],) if run.elastic else ())]
     return {
         "name": CONTAINER,
         "image": site.image,
@@ -163,8 +173,7 @@ def _container(
         "command": list(replica.argv),
         "workingDir": SCRATCH,
         "env": _environment(run, replica, names=names),
-        # Templates never change; what an elastic attempt tells new pods after a resize, this may.
-        **({"envFrom": [{"secretRef": {"name": names["secret"]}}]} if run.elastic else {}),
+        **({"envFrom": [{"secretRef": {"name": name}} for name in given]} if given else {}),
         "resources": _resources(replica, site),
         "securityContext": {
             "runAsNonRoot": True,
@@ -176,11 +185,19 @@ def _container(
         "terminationMessagePath": EXIT_FILE,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
+            *(json.loads(entry) for entry in own.mounts),
             {"name": "scratch", "mountPath": SCRATCH},
             {"name": "tmp", "mountPath": "/tmp"},
             {"name": "memory", "mountPath": "/dev/shm"},
         ],
     }
+
+
+def _volume(volume: meta.Document, site: PodSite) -> meta.Document:
+    """Return a volume of a user; one that may grow for ever gets a limit."""
+    if volume.get("emptyDir") == {}:
+        return {**volume, "emptyDir": {"sizeLimit": str(site.scratch_bytes)}}
+    return volume
 
 
 def moving(run: runplan.RunPlan, replica: runplan.ReplicaPlan) -> dict[str, str]:

@@ -3,54 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
-from quintile import ports
-from quintile.adapters import resource_rules
-from quintile.core import admin_kinds, meta
-from quintile.testing import resources as fake_resources
+from quintile.core import meta
+from quintile.testing import admins
 from quintile_operator import gate, reconciler
 from quintile_operator.manifests import pods
 
 GPU: dict[str, Any] = {"run": {"useGpu": True, "workers": {"replicas": 2}}}
 
 
-class Admins(fake_resources.FakeResourceStore):
-    """The fake with the kinds of administrators beside its own."""
-
-    def __init__(self, *, clock: ports.Clock) -> None:
-        super().__init__(clock=clock)
-        self.admin: dict[tuple[str, str], meta.Document] = {}
-        self.statuses: dict[str, meta.Document] = {}
-
-    def put(self, kind: str, name: str, **spec: Any) -> None:
-        metadata = {"name": name, "uid": f"uid-{name}"}
-        model: Mapping[str, Any] = {
-            "Queue": admin_kinds.Queue,
-            "ClusterRuntime": admin_kinds.ClusterRuntime,
-        }
-        whole = model[kind].model_validate({"metadata": metadata, "spec": spec})
-        self.admin[kind, name] = whole.document()
-
-    def list(self, kind: str, *, namespace: str | None = None) -> ports.Listing:
-        if kind not in gate.KINDS:
-            return super().list(kind, namespace=namespace)
-        items = [document for (known, _), document in self.admin.items() if known == kind]
-        return ports.Listing(tuple(items), "1")
-
-    def patch_status(self, key: meta.Key, status: meta.Document, *, uid: str) -> meta.Document:
-        if key.kind != "Queue":
-            return super().patch_status(key, status, uid=uid)
-        self.statuses[key.name] = resource_rules.status_of("Queue", status)
-        return self.admin[key.kind, key.name]
-
-
 @pytest.fixture
 def queued(world: Any) -> Any:
-    world.resources = Admins(clock=world.clock)
+    world.resources = admins.AdminStore(clock=world.clock)
     world.marked = []
     return restarted(world)
 

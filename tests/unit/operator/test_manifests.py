@@ -264,6 +264,47 @@ def test_a_runtime_says_more_about_pods_than_the_site() -> None:
     assert pod(run, site)["spec"]["containers"][0]["image"] == SITE.image
 
 
+def test_what_an_experiment_adds_is_in_the_pod_and_changes_nothing_of_ours() -> None:
+    wanted = runplan.Pod(
+        labels=(("quintile.dev/trial-uid", "of-another"), ("team", "vision")),
+        annotations=(("example.com/note", "a"),),
+        volumes=(
+            '{"name": "volume-0", "emptyDir": {}}',
+            '{"name": "secret-0", "secret": {"secretName": "cloud"}}',
+        ),
+        mounts=('{"name": "volume-0", "mountPath": "/data/a"}',),
+        pull_secrets=("own", "registry"),
+        variables_from=("wandb",),
+    )
+    site = dataclasses.replace(SITE, pull_secrets=("registry",))
+    plain = pod(attempt(), site)
+    made = pod(dataclasses.replace(attempt(), pod=wanted), site)
+    labels = made["metadata"]["labels"]
+    assert labels == {**plain["metadata"]["labels"], "team": "vision"}
+    assert labels["quintile.dev/trial-uid"] == UID
+    assert made["metadata"]["annotations"] == {"example.com/note": "a"}
+    spec = made["spec"]
+    assert spec["imagePullSecrets"] == [{"name": "registry"}, {"name": "own"}]
+    assert spec["volumes"][0]["emptyDir"] == {"sizeLimit": str(SITE.scratch_bytes)}
+    assert spec["volumes"][1]["secret"] == {"secretName": "cloud"}
+    own, before = spec["containers"][0], plain["spec"]["containers"][0]
+    assert own["volumeMounts"] == [
+        {"name": "volume-0", "mountPath": "/data/a"},
+        *before["volumeMounts"],
+    ]
+    assert own["envFrom"] == [{"secretRef": {"name": "wandb"}}]
+    for name in ("env", "securityContext", "command"):
+        assert own[name] == before[name]
+    for name in ("serviceAccountName", "automountServiceAccountToken", "securityContext"):
+        assert spec[name] == plain["spec"][name]
+
+
+def test_the_secret_of_an_elastic_attempt_has_the_last_word() -> None:
+    run = dataclasses.replace(attempt(), elastic=True, pod=runplan.Pod(variables_from=("wandb",)))
+    names = [entry["secretRef"]["name"] for entry in container(run)["envFrom"]]
+    assert names == ["wandb", attempts.secret(run)["metadata"]["name"]]
+
+
 @pytest.mark.parametrize(
     ("changes", "field"),
     [({"image": ""}, "kubernetes.worker_image"), ({"egress": ()}, "kubernetes.egress")],
