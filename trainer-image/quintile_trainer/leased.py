@@ -73,8 +73,6 @@ class LeasedLoop(loop.Loop):
         self._work.model.train()
         self._times = breakdown.Breakdown()
         pace = loop.Pace()
-        if self._step > 0:
-            report.progress(self._step, total)
         while (lease := self._lease()) is not None:
             begun = time.perf_counter()
             losses = self._train_lease(lease)

@@ -180,8 +180,6 @@ class Loop:
         agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
         pace = Pace()
         saved = self._step
-        if self._step > 0:
-            report.progress(self._step, total)
         # A restart after an early stop has nothing left to train.
         while self._step < total and not self._is_out():
             begun = time.perf_counter()

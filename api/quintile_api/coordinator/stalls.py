@@ -133,11 +133,14 @@ def _limit(session: orm.Session, row: tables.Generation, rank: tables.RankRow) -
     start = Limit(
         start_s, f"telemetry.startTimeoutSeconds is {start_s:g}", "the start got no further"
     )
-    if rank.step >= 0 or (step_s > 0 and _told_before(session, rank)):
+    if rank.step >= 0:
         return step
     if rank.state == "stopped":
         return min((one for one in (step, start) if one.seconds > 0), key=lambda one: one.seconds)
-    return start if rank.state == STARTING else NONE
+    if rank.state == STARTING and start_s > 0:
+        # In a later generation as well: libraries load anew there.
+        return start
+    return step if _told_before(session, rank) else NONE
 
 
 def _set(row: tables.Generation) -> list[float]:

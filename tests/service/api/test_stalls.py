@@ -103,6 +103,7 @@ def test_who_told_steps_before_is_watched_from_the_start_of_a_later_generation(
     second.exit(137, reason="Killed")
     for agent in (first, second, first):
         join(agent, {"worker": 2})
+    assert beat(first, step=-1, state="starting", still_s=31.0) == "continue"
     assert beat(second, step=-1, still_s=31.0) == "continue"
     assert beat(first, step=-1, still_s=31.0) == "stacks"
 
