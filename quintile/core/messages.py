@@ -85,7 +85,10 @@ class AgentPlace(Message):
 
 
 class GenerationPlan(Message):
-    """What one generation looks like; equal for all its members."""
+    """What one generation looks like; equal for all its members.
+
+    ``elapsed_s``: how long the run has gone on before; when it was asked to lie still is left out.
+    """
 
     attempt: int
     generation: int
@@ -94,6 +97,7 @@ class GenerationPlan(Message):
     master_host: str
     master_port: int
     resume: ResumePoint | None = None
+    elapsed_s: float = 0.0
     checkpoint_prefix: str
     agents: list[AgentPlace] = Field(default_factory=list)
 

@@ -6,7 +6,7 @@ Standard library only; a step pays for six readings of the clock.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 
@@ -38,12 +38,29 @@ class Spent:
 
 @dataclass
 class Breakdown:
-    """What one rank spent since it began to train; made when it begins."""
+    """What one run spent, from its beginning on, as rank 0 sees it.
+
+    ``spent`` and ``training``, the seconds of whole steps, are of the steps that count: a restart
+    takes up those of its checkpoint, so that what was done after it and is done again counts once.
+    ``begun_s`` is when the run began, by the system's clock.
+    """
 
     spent: Spent = field(default_factory=Spent)
-    begun: float = field(default_factory=time.perf_counter)
+    training: float = 0.0
+    begun_s: float = field(default_factory=time.time)
     _steps: int = 0
     _before: dict[str, float] = field(default_factory=dict)
+
+    def restore(self, state: Mapping[str, float]) -> None:
+        """Go on from what a checkpoint holds; one of an earlier release holds nothing."""
+        known = {part.name: float(state.get(part.name, 0.0)) for part in fields(Spent)}
+        self.spent = Spent(**known)
+        self.training = float(state.get("training", 0.0))
+        self._before = self.spent.seconds()
+
+    def state(self) -> dict[str, float]:
+        """Return what a checkpoint holds of this."""
+        return {"training": self.training, **self.spent.seconds()}
 
     def step(self) -> None:
         """Count a finished step."""
@@ -59,18 +76,28 @@ class Breakdown:
         self._before, self._steps = now, 0
         return means
 
-    def document(self, *, training_s: float) -> dict[str, object]:
+    def goodput(self) -> float:
+        """Return the share of the time since the run began in which steps that count were done."""
+        return min(1.0, self.training / max(self._elapsed_s(), 1e-9))
+
+    def document(self) -> dict[str, object]:
         """Return the whole as JSON.
 
-        ``goodput`` is the share of the time in which steps were computed: ``training_s``, the
-        seconds of all steps, over the seconds since training began.
+        ``lost_seconds`` is what is left of the time without steps, checkpoints and evaluation:
+        starts, restarts, what was done again after them, and waiting.
         """
-        elapsed_s = time.perf_counter() - self.begun
+        elapsed_s = self._elapsed_s()
+        known_s = self.training + self.spent.checkpoint + self.spent.evaluation
         return {
             "seconds": {name: round(value, 6) for name, value in self.spent.seconds().items()},
+            "training_seconds": round(self.training, 6),
             "elapsed_seconds": round(elapsed_s, 6),
-            "goodput": round(min(1.0, training_s / max(elapsed_s, 1e-9)), 4),
+            "lost_seconds": round(max(0.0, elapsed_s - known_s), 6),
+            "goodput": round(self.goodput(), 4),
         }
+
+    def _elapsed_s(self) -> float:
+        return time.time() - self.begun_s
 
     @contextmanager
     def checkpoint(self) -> Iterator[None]:

@@ -14,7 +14,6 @@ from collections.abc import Callable
 import torch
 
 from quintile_trainer import (
-    breakdown,
     checkpoints,
     evaluate,
     failures,
@@ -71,7 +70,6 @@ class LeasedLoop(loop.Loop):
         self._optimizer.begin(self._step)
         self._ranks.prepare(self._work.model)
         self._work.model.train()
-        self._times = breakdown.Breakdown()
         pace = loop.Pace()
         while (lease := self._lease()) is not None:
             begun = time.perf_counter()
@@ -102,7 +100,7 @@ class LeasedLoop(loop.Loop):
 
     def _advance(self, lease: ledger.Lease, pace: loop.Pace, *, seconds: float) -> None:
         """Note where the run is, as far as this rank can tell from its own lease."""
-        pace.note(max(0, lease.stop - self._reached), seconds)
+        self._count(pace, max(0, lease.stop - self._reached), seconds)
         self._reached = max(self._reached, lease.stop)
         self._step = max(self._step, self._schedule.step_at(self._reached))
 
@@ -141,7 +139,7 @@ class LeasedLoop(loop.Loop):
         self._metrics["staleness_max"] = float(max(counters.staleness, default=0))
         if finished < self._total:
             self._yield(-1)
-        pace.note(max(0, self._total - self._reached), time.perf_counter() - begun)
+        self._count(pace, max(0, self._total - self._reached), time.perf_counter() - begun)
         self._step = self._plan.total_steps
         self._log({name: self._metrics[name] for name in ("staleness_mean", "staleness_max")})
 

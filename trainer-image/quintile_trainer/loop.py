@@ -50,13 +50,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Tools:
-    """What the loop works with; ``saver`` only on rank 0, ``optimizer`` where it is not ours."""
+    """What the loop works with; ``saver`` only on rank 0, ``optimizer`` where it is not ours.
+
+    ``times``: where the time of the run goes, which is older than this generation.
+    """
 
     mode: modes.Mode
     report: reporter.Reporter
     saver: checkpoints.Saver | None
     stop: stopping.StopSignal
     optimizer: optimizing.Stepper | None = None
+    times: breakdown.Breakdown = field(default_factory=breakdown.Breakdown)
 
 
 @dataclass
@@ -132,7 +136,7 @@ class Loop:
         place = {"rank": tools.mode.rank, "world_size": tools.mode.world_size}
         self._sampler = order.Sampler(schedule, given.seed, **place)
         self._scale = torch.ones(())
-        self._times = breakdown.Breakdown()
+        self._times = tools.times
         self._best = Best()
         self._step = 0
         self._next: order.Samples | None = None
@@ -155,6 +159,7 @@ class Loop:
         self._best = Best(known, best["misses"])
         self._step = snapshot.step
         self._metrics = dict(snapshot.metrics)
+        self._times.restore(snapshot.state.get("spent", {}))
 
     def _take_place(self, snapshot: checkpoints.Snapshot) -> None:
         expected = self._sampler.schedule.cursor(snapshot.step)
@@ -176,7 +181,6 @@ class Loop:
         self._optimizer.begin(self._step)
         mode.prepare(self._work.model)
         self._work.model.train()
-        self._times = breakdown.Breakdown()
         agreement = stopping.StopAgreement(self._tools.stop, mode, first_step=self._step)
         pace = Pace()
         saved = self._step
@@ -185,7 +189,7 @@ class Loop:
             begun = time.perf_counter()
             loss, samples = self._train_step()
             self._step += 1
-            pace.note(samples, time.perf_counter() - begun)
+            self._count(pace, samples, time.perf_counter() - begun)
             report.progress(self._step, total)
             if self._step % self._plan.report_every == 0:
                 self._report(loss, samples, pace)
@@ -197,6 +201,10 @@ class Loop:
             if self._step < total and agreement.reached(self._step):
                 self._yield(saved)
         return self._finish(pace)
+
+    def _count(self, pace: Pace, samples: int, seconds: float) -> None:
+        pace.note(samples, seconds)
+        self._times.training += seconds
 
     def _train_step(self) -> tuple[Losses, int]:
         """Do one global step; return this rank's losses and the samples of all ranks."""
@@ -268,6 +276,7 @@ class Loop:
             "train/loss": mean,
             "learning_rate": self._rate(self._step - 1),
             "images_per_second": pace.window(),
+            "goodput": self._times.goodput(),
             **self._times.window(),
         }
         self._log(values)
@@ -344,6 +353,7 @@ class Loop:
                 "total_steps": self._plan.total_steps,
                 "global_batch": self._plan.global_batch,
                 "best": self._best.state(),
+                "spent": self._times.state(),
                 "scaler": None,
             },
             metrics=finite,
@@ -365,8 +375,7 @@ class Loop:
         self._save()
         if self._tools.saver is not None:
             self._tools.saver.wait()
-        times = self._times.document(training_s=pace.seconds)
-        return Result(self._step, pace, dict(self._metrics), found, times)
+        return Result(self._step, pace, dict(self._metrics), found, self._times.document())
 
 
 def copied(model: nn.Module) -> dict[str, torch.Tensor]:

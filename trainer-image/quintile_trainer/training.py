@@ -10,6 +10,7 @@ import torch
 
 from quintile_trainer import (
     assembly,
+    breakdown,
     checkpoints,
     context,
     failures,
@@ -55,7 +56,8 @@ def run(env: worker_env.WorkerEnv, *, threads: int) -> None:
     if env.rank == 0:
         saver = checkpoints.Saver(env)
     mode = _mode(env)
-    running = _loop(env, work, given, plan, loop.Tools(mode, report, saver, stop))
+    times = breakdown.Breakdown(begun_s=env.begun_s or time.time())
+    running = _loop(env, work, given, plan, loop.Tools(mode, report, saver, stop, times=times))
     if resumed is not None:
         running.restore(resumed)
     try:

@@ -25,6 +25,7 @@ class WorkerEnv:
     (None without a dataset), ``workers`` the number that was submitted (it fixes the global batch),
     ``resume_dir`` a verified checkpoint or None. ``index`` counts the replicas of a ``role``,
     ``servers`` the parameter servers, and ``secret`` is what the ranks know each other by there.
+    ``begun_s`` is when the run began, by the clock of this machine (0: it is not known).
     """
 
     rank: int
@@ -51,6 +52,7 @@ class WorkerEnv:
     host: str = "127.0.0.1"
     servers: int = 0
     secret: str = ""
+    begun_s: float = 0.0
 
     @property
     def folder(self) -> layout.GenerationFolder:
@@ -130,4 +132,5 @@ def load(variables: Mapping[str, str] = os.environ) -> WorkerEnv:
         host=run.get("host", "127.0.0.1"),
         servers=int(run.get("servers", 0)),
         secret=variables.get("QUINTILE_TEAM_SECRET", ""),
+        begun_s=float(run.get("begun_s", 0.0)),
     )

@@ -34,13 +34,19 @@ def missing(members: Mapping[str, int], joined: Sequence[JoinedAgent]) -> list[s
 
 
 def plan(
-    trial_uid: str, *, attempt: int, generation: int, joined: Sequence[JoinedAgent]
+    key: tuple[str, int, int],
+    joined: Sequence[JoinedAgent],
+    *,
+    elapsed_s: float = 0.0,
+    resume: messages.ResumePoint | None = None,
 ) -> messages.GenerationPlan:
-    """Return the plan of a generation, without its resume point (URLs are made when asked for).
+    """Return the plan of a generation; URLs of its resume point are made when asked for.
 
+    Its key is the trial's uid, the attempt and its own number.
     Workers get the ranks from 0 in order of their index; other roles follow. ``world_size`` counts
     the workers' ranks. The ranks meet at the first parameter server, or else at rank 0's agent.
     """
+    trial_uid, attempt, generation = key
     ordered = sorted(joined, key=lambda agent: (_place(agent.role), agent.role, agent.index))
     slots: list[messages.RankSlot] = []
     for agent in ordered:
@@ -59,6 +65,8 @@ def plan(
         ranks=slots,
         master_host=meeting.host,
         master_port=meeting.port,
+        resume=resume and resume.model_copy(update={"manifest_url": "", "urls": {}}),
+        elapsed_s=elapsed_s,
         checkpoint_prefix=names.checkpoint_root(trial_uid, attempt=attempt, generation=generation),
         agents=[
             messages.AgentPlace(

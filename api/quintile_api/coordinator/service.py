@@ -326,8 +326,8 @@ class Coordinator:
             )
             session.add(run)
         if message.attempt > run.attempt:
+            run.started_s = transitions.began(session, run, now_s=now_s)
             run.attempt = message.attempt
-            run.started_s = run.started_s or now_s
             session.add(transitions.first_generation(claims.uid, message, now_s=now_s))
             self._tell(session, run)
         session.flush()
@@ -385,10 +385,8 @@ class Coordinator:
             if not elastic.is_complete(session, row, self._pace, now_s=now_s):
                 return
             joined = state.joined(session, row)
-            plan = plans.plan(uid, attempt=attempt, generation=generation, joined=joined)
-            if resume is not None:
-                bare = resume.model_copy(update={"manifest_url": "", "urls": {}})
-                plan = plan.model_copy(update={"resume": bare})
+            elapsed_s = max(0.0, now_s - run.started_s)
+            plan = plans.plan(key, joined, elapsed_s=elapsed_s, resume=resume)
             step = resume.step if resume is not None else -1
             body = plan.model_dump(mode="json")
             before = session.get(tables.Generation, (uid, attempt, generation - 1))

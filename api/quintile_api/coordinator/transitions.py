@@ -65,6 +65,18 @@ def first_generation(uid: str, message: messages.Join, *, now_s: float) -> table
     )
 
 
+def began(session: orm.Session, run: tables.TrialRun, *, now_s: float) -> float:
+    """Return since when the time of a run counts, now that another attempt of it begins.
+
+    How long it lay still since it was asked to leave is no time of its own.
+    """
+    if not run.started_s:
+        return now_s
+    before = state.newest(session, run.uid, run.attempt)
+    asked = before is not None and before.state == "stopped"
+    return run.started_s + (now_s - run.updated_s if asked else 0.0)
+
+
 def is_member(session: orm.Session, row: tables.Generation, message: messages.Envelope) -> bool:
     """Return whether this boot of the agent is in this generation."""
     key = (row.trial_uid, row.attempt, message.role, message.index)

@@ -17,7 +17,11 @@ Uid = sa.String(64)
 
 
 class TrialRun(tables.Base):
-    """One trial: its newest attempt, progress, and the stop command of a person."""
+    """One trial: its newest attempt, progress, and the stop command of a person.
+
+    ``started_s`` is when its first agent joined, moved on by the time in which it lay still because
+    it was asked to leave.
+    """
 
     __tablename__ = "trial_runs"
     uid: orm.Mapped[str] = orm.mapped_column(Uid, primary_key=True)

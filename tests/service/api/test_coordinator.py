@@ -436,3 +436,29 @@ def test_old_checkpoints_go(trial: Any) -> None:
         first.checkpoint(step)
     listed = world.admin().get(f"{run.path}/checkpoints").json()["items"]
     assert [entry["step"] for entry in listed] == [80, 70, 50]
+
+
+def test_a_plan_says_how_long_the_run_has_gone_on_but_not_how_long_it_was_to_lie_still(
+    world: Any, trial: Any
+) -> None:
+    first, second = form(trial)
+    world.clock.sleep(100.0)
+    second.exit(137)
+    first.join()
+    # A restart costs time of the run.
+    assert second.join()["plan"]["elapsed_s"] == 100.0
+    first.join()
+    world.clock.sleep(50.0)
+    for agent in (first, second):
+        agent.exit(75, reason="Preempted")
+    world.clock.sleep(3600.0)
+    third, fourth = trial.agents(attempt=2, boot="b")
+    third.join()
+    assert fourth.join()["plan"]["elapsed_s"] == 150.0
+    third.join()
+    world.clock.sleep(10.0)
+    # An attempt that nobody ended goes on until the next one has begun.
+    fifth, sixth = trial.agents(attempt=3, boot="c")
+    world.clock.sleep(30.0)
+    fifth.join()
+    assert sixth.join()["plan"]["elapsed_s"] == 190.0

@@ -108,13 +108,13 @@ def joined(role: str, index: int, procs: int = 1) -> plans.JoinedAgent:
 
 
 def test_workers_come_first_and_rank_0_is_the_rendezvous() -> None:
-    plan = plans.plan("uid", attempt=1, generation=2, joined=[joined("worker", n) for n in (1, 0)])
+    plan = plans.plan(("uid", 1, 2), [joined("worker", n) for n in (1, 0)])
     assert (plan.master_host, plan.master_port, plan.world_size) == ("worker0", 0, 2)
 
 
 def test_parameter_servers_come_last_and_the_first_is_the_rendezvous() -> None:
     agents = [joined("ps", 1), joined("ps", 0), joined("worker", 1, 2), joined("worker", 0, 2)]
-    plan = plans.plan("uid", attempt=1, generation=3, joined=agents)
+    plan = plans.plan(("uid", 1, 3), agents)
     assert [(slot.rank, slot.role, slot.index, slot.local_rank) for slot in plan.ranks] == [
         (0, "worker", 0, 0),
         (1, "worker", 0, 1),
@@ -130,7 +130,7 @@ def test_parameter_servers_come_last_and_the_first_is_the_rendezvous() -> None:
 
 @given(st.permutations([joined("worker", index) for index in range(5)]))
 def test_the_order_of_joining_does_not_matter(agents: list[plans.JoinedAgent]) -> None:
-    first = plans.plan("uid", attempt=1, generation=1, joined=agents)
+    first = plans.plan(("uid", 1, 1), agents)
     assert [slot.index for slot in first.ranks] == [0, 1, 2, 3, 4]
 
 

@@ -263,7 +263,10 @@ class TestLoop:
         seeding.seed_all(99)
         with made(tmp_path, generation=2) as second:
             second.running.restore(newest(tmp_path))
-            second.running.run()
+            before_s = newest(tmp_path).state["spent"]["training"]
+            ended = second.running.run()
+        whole_s = float(str(ended.breakdown["training_seconds"]))
+        assert before_s > 0 and whole_s == pytest.approx(before_s + ended.pace.seconds, abs=1e-5)
         wanted, found = whole.weights(), second.weights()
         assert all(torch.equal(wanted[name], found[name]) for name in wanted)
 

@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -69,6 +70,7 @@ def write_run(
     run = {
         "program": env.program,
         "plan": ready.plan,
+        "begun_s": time.time() - float(ready.plan.get("elapsed_s", 0.0)),
         "access": ready.access,
         "resume_dir": ready.resume_dir,
         "state_dir": str(state.root),
