@@ -119,6 +119,31 @@ def metrics(
 
 
 @app.command()
+def breakdown(
+    name: Name, project: ProjectOption = None, output: OutputOption = Output.TABLE
+) -> None:
+    """Show where the time of a step goes, and the goodput of the run."""
+    from quintile.cli import connecting, rendering
+    from quintile.sdk import experiments
+
+    with connecting.session(project):
+        found = experiments.Experiment.get(name).get_single_job().breakdown()
+    shares = found.shares()
+    columns: dict[str, list[Any]] = {
+        "part": [*found.parts, "all"],
+        "ms": [*found.parts.values(), found.total_ms],
+        "share": [rendering.percent(share) for share in (*shares.values(), 1.0)],
+    }
+    if output is Output.TABLE:
+        goodput = "" if found.goodput is None else rendering.percent(found.goodput)
+        rendering.write_facts({"step": found.step, "goodput": goodput})
+        rendering.write_table(columns)
+    else:
+        document = {"step": found.step, "goodput": found.goodput, "parts": dict(found.parts)}
+        rendering.write_one(document, {}, output, name=name)
+
+
+@app.command()
 def wait(name: Name, timeout: TimeoutOption = None, project: ProjectOption = None) -> None:
     """Wait until an experiment has ended; exit code 1 when it failed."""
     from quintile.cli import connecting

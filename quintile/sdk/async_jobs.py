@@ -12,7 +12,7 @@ from quintile.core import errors
 
 if TYPE_CHECKING:
     from quintile.core import experiment
-    from quintile.sdk import async_session, estimators, run_calls, views
+    from quintile.sdk import async_session, estimators, run_calls, step_times, views
 
 TERMINAL: Final = ("Succeeded", "Failed", "Stopped")
 Points = dict[str, list[tuple[int, float]]]
@@ -92,6 +92,12 @@ class AsyncJob:
             ]
             for series in found.series
         }
+
+    async def breakdown(self) -> step_times.Breakdown:
+        """Return where the time of a step goes, as last reported, and the goodput of the run."""
+        from quintile.sdk import step_times
+
+        return step_times.read(await self.metrics(max_points=1), job=self.name)
 
     async def to_dataframe(self, *names: str) -> Any:
         """Return the metrics as a pandas DataFrame: a row per step, a column per metric."""

@@ -11,7 +11,7 @@ from quintile.sdk import async_jobs, blocking
 
 if TYPE_CHECKING:
     from quintile.core import experiment
-    from quintile.sdk import estimators, views
+    from quintile.sdk import estimators, step_times, views
 
 TERMINAL = async_jobs.TERMINAL
 
@@ -95,6 +95,14 @@ class Job:
     def metrics(self, *names: str, max_points: int = 1000) -> async_jobs.Points:
         """Return (step, value) points by metric, along the steps that count; all by default."""
         return self._session.run(self._aio.metrics(*names, max_points=max_points))
+
+    def breakdown(self) -> step_times.Breakdown:
+        """Return where the time of a step goes, as last reported, and the goodput of the run.
+
+        Raises:
+            NotFound: The job has reported none; scripts never do.
+        """
+        return self._session.run(self._aio.breakdown())
 
     def to_dataframe(self, *names: str) -> Any:
         """Return the metrics as a pandas DataFrame: a row per step, a column per metric.

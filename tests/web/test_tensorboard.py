@@ -87,8 +87,11 @@ def test_it_draws_and_its_scripts_are_shut_in(
     console = chromium.page()
     console.open(instance.request("POST", f"/users/{user}/login-link").json()["url"])
     console.wait("document.querySelector('main .page')")
-    # From the console's own page: a button that needs no link.
     console.evaluate(f"location.hash = '#/p/default/experiments/{NAME}'")
+    console.wait("document.querySelector('[aria-label=\"Time of a step\"] .legend')")
+    shown = console.evaluate("document.querySelector('main').innerText")
+    assert "Goodput" in shown and "forward" in shown
+    # From the console's own page: a button that needs no link.
     console.wait("[...document.querySelectorAll('a.button')].some(a => a.rel === 'noopener')")
     button = "[...document.querySelectorAll('a.button')].find(a => a.rel === 'noopener')"
     assert console.evaluate(f"{button}.getAttribute('href')") == BASE

@@ -111,7 +111,12 @@ def test_a_built_in_model(shape: dict[str, Any], request: pytest.FixtureRequest)
         run_config=RunConfig(**shape),
         dataset_version_split="digits:1/holdout",
     )
-    assert job.report()["evaluation"]["metrics"]["accuracy"] >= 0.8
+    report = job.report()
+    assert report["evaluation"]["metrics"]["accuracy"] >= 0.8
+    assert 0 < report["breakdown"]["goodput"] < 1
+    found = job.breakdown()
+    assert found.goodput is not None and 0 < found.goodput < 1
+    assert found.parts.keys() == report["breakdown"]["seconds"].keys()
 
 
 @pytest.mark.usefixtures("_server")

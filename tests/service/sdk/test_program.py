@@ -83,6 +83,16 @@ def test_experiments_from_list_to_delete(world: Any) -> None:
     assert failed.returncode == 1
     assert "UserError" in failed.stderr
     assert world.quintile("experiment", "metrics", "first", "-o", "json").stdout == "[]\n"
+    unknown = world.quintile("experiment", "breakdown", "first")
+    assert (unknown.returncode, "scripts do not" in unknown.stderr) == (3, True)
+    world.report(
+        trial, step=5, values={"step/data_ms": 1.0, "step/forward_ms": 3.0, "goodput": 0.5}
+    )
+    times = world.quintile("experiment", "breakdown", "first").stdout.split()
+    assert times[:4] == ["step", "5", "goodput", "50.00"]
+    assert "forward 3 75.00 % data 1 25.00 % all 4 100.00 %" in " ".join(times)
+    told = json.loads(world.quintile("experiment", "breakdown", "first", "-o", "json").stdout)
+    assert told == {"step": 5, "goodput": 0.5, "parts": {"forward": 3.0, "data": 1.0}}
     assert world.quintile("experiment", "delete", "first").returncode == 0
     assert world.quintile("experiment", "get", "first").returncode == 3
 

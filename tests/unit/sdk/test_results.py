@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quintile.core import errors, experiment
-from quintile.sdk import frames, ranking
+from quintile.sdk import frames, ranking, step_times
 
 POINTS = {"loss": [(1, 0.5), (2, 0.25)], "eval/accuracy": [(2, 0.75)]}
 
@@ -79,3 +79,23 @@ def test_no_best_without_an_evaluation() -> None:
     with pytest.raises(errors.NotFound, match="recall") as caught:
         ranking.best({"a": {"loss": [(1, 0.1)]}}, metric="recall")
     assert "loss" in caught.value.hint
+
+
+def test_a_breakdown_is_what_was_reported_last() -> None:
+    points = {
+        "goodput": [(5, 0.25), (10, 0.5)],
+        "step/data_ms": [(5, 9.0), (10, 1.0)],
+        "step/forward_ms": [(5, 9.0), (10, 3.0)],
+        "train/loss": [(10, 0.1)],
+    }
+    found = step_times.read(points, job="a")
+    assert (found.step, found.goodput, found.total_ms) == (10, 0.5, 4.0)
+    assert list(found.parts.items()) == [("forward", 3.0), ("data", 1.0)]
+    assert found.shares() == {"forward": 0.75, "data": 0.25}
+    assert step_times.Breakdown(1, {"data": 0.0}, None).shares() == {"data": 0.0}
+
+
+def test_a_job_that_reports_no_times_says_so() -> None:
+    with pytest.raises(errors.NotFound, match="Job a has not reported") as caught:
+        step_times.read({"loss": [(1, 0.5)], "step/data_ms": []}, job="a")
+    assert "scripts do not" in caught.value.hint

@@ -1,7 +1,7 @@
 // One experiment: status with reasons, metric curves, the last log lines.
 
 import { get, getOrNull, lines, list, post } from "../api.js";
-import { lineChart } from "../chart.js";
+import { lineChart, shareBar } from "../chart.js";
 import { h } from "../dom.js";
 import { ago, count, dash, duration, moment, metric, percent, seconds } from "../format.js";
 import { action, conditionTable, phaseChip, phaseOf, section, table, tiles, trouble } from "../parts.js";
@@ -9,6 +9,7 @@ import { action, conditionTable, phaseChip, phaseOf, section, table, tiles, trou
 const LOG_LINES = 200;
 const POINTS = 300;
 const OVER = ["Succeeded", "Failed", "Stopped"];
+const STEP = /^step\/(.+)_ms$/;
 
 export function experimentView(project, name) {
   const base = `/projects/${encodeURIComponent(project)}`;
@@ -39,6 +40,7 @@ function draw({ document, trial, events, run, base }, again, { mine }) {
   const { spec, status = {} } = document;
   const progress = status.progress ?? {};
   const over = OVER.includes(phaseOf(document));
+  const goodput = newest(run.series.find((series) => series.name === "goodput"));
   const act = (path, body) => async () => { await post(`${mine}/${path}`, body); await again(); };
   return h("div", { class: "page" },
     h("div", null,
@@ -55,10 +57,13 @@ function draw({ document, trial, events, run, base }, again, { mine }) {
       ["Progress", progress.totalSteps ? `${progress.percent} %` : dash, progress.totalSteps ? `step ${count(progress.step)} of ${count(progress.totalSteps)}` : "no steps reported"],
       ["Time", duration(spanOf(status)), status.startTime ? `started ${ago(status.startTime)}` : ""],
       ["Restarts", count(trial?.status?.restarts ?? 0), `attempt ${trial?.status?.attempt ?? 0}, generation ${trial?.status?.generation ?? 0}`],
+      ...(goodput === null ? [] : [["Goodput", percent(goodput), "of the time in steps that count"]]),
       ...bestOf(progress),
     ]),
     trial?.status?.lastFailure?.reason ? h("p", { class: "note" }, failureText(trial.status.lastFailure)) : null,
-    run.series.length ? section("Metrics", undefined, h("div", { class: "charts" }, run.series.map(chartOf))) : null,
+    stepTimes(run.series),
+    run.series.length ? section("Metrics", undefined, h("div", { class: "charts" },
+      run.series.filter((series) => !STEP.test(series.name)).map(chartOf))) : null,
     h("div", { class: "two" },
       h("div", { class: "stack" },
         section("Log", run.log.length ? `last ${run.log.length} lines` : undefined, logCard(run.log)),
@@ -82,6 +87,21 @@ function spanOf(status) {
 function bestOf(progress) {
   const found = (progress.metrics ?? []).find((entry) => /accuracy|agreement/.test(entry.name));
   return found ? [[found.name, percent(found.value), "newest"]] : [];
+}
+
+function newest(series) {
+  return series?.values.at(-1) ?? null;
+}
+
+function stepTimes(series) {
+  const parts = series.filter(({ name }) => STEP.test(name))
+    .map((one) => [one.name.match(STEP)[1], newest(one) ?? 0]).sort((a, b) => b[1] - a[1]);
+  const total = parts.reduce((sum, [, ms]) => sum + ms, 0);
+  if (!total) return null;
+  const label = `Time of a step: ${parts.map(([name, ms]) => `${name} ${percent(ms / total)}`).join(", ")}`;
+  return section("Time of a step", `${metric(total)} ms`, h("div", { class: "card pad" },
+    shareBar(parts, total, label),
+    h("p", { class: "legend" }, parts.map(([name, ms]) => h("span", { class: name }, `${name} ${metric(ms)} ms`)))));
 }
 
 function chartOf(series) {
