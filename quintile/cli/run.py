@@ -24,6 +24,7 @@ def run(
     staleness: run_options.Staleness = None,
     mode: run_options.ModeOption = "auto",
     controller: run_options.Controller = "gloo",
+    comm: run_options.Comm = "auto",
     model: run_options.Model = None,
     dataset: run_options.Data = None,
     name: run_options.NameOption = None,
@@ -33,6 +34,9 @@ def run(
     description: run_options.Description = "",
     checkpoint_every: run_options.CheckpointEvery = 500,
     summary_every: run_options.SummaryEvery = 100,
+    rules: run_options.Rules = None,
+    progress_timeout: run_options.Patience = 600,
+    start_timeout: run_options.StartPatience = None,
     gpu: run_options.Gpu = False,
     no_eval: run_options.NoEval = False,
     deterministic: run_options.Deterministic = False,
@@ -50,20 +54,16 @@ def run(
     from quintile.cli import submitting
     from quintile.sdk import run_config
 
-    # The wire model checks the words; here they are any.
-    words: Any = {"mode": mode, "consistency": consistency, "horovod_controller": controller}
-    words |= {"min_workers": min_workers, "max_workers": max_workers, "staleness": staleness}
-    words |= {"no_of_ps": servers, "no_of_workers": workers, "use_gpu": gpu}
+    words: Any = {"mode": mode, "comm": comm, "horovod_controller": controller}  # checked later
+    words |= {"min_workers": min_workers, "max_workers": max_workers, "no_of_workers": workers}
+    words |= {"no_of_ps": servers, "consistency": consistency, "staleness": staleness}
+    words |= {"deterministic": deterministic, "run_eval": not no_eval, "use_gpu": gpu}
+    words |= {"progress_timeout_s": progress_timeout, "summary_save_frequency": summary_every}
+    words |= {"start_timeout_s": start_timeout, "checkpoint_frequency_in_steps": checkpoint_every}
+    words |= {"failure_rules": submitting.rules(rules), "env": submitting.pairs(env, "--env")}
     submitting.run(
         submitting.Program(script, tuple(arguments or ()), folder, model),
-        run_config.RunConfig(
-            **words,
-            summary_save_frequency=summary_every,
-            run_eval=not no_eval,
-            checkpoint_frequency_in_steps=checkpoint_every,
-            deterministic=deterministic,
-            env=submitting.pairs(env, "--env"),
-        ),
+        run_config.RunConfig(**words),
         submitting.Words(name, dataset, submitting.pairs(settings, "--set"), description),
         submitting.Manner(project, output, dry_run, detach, rank, timeout),
     )

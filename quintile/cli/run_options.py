@@ -34,6 +34,31 @@ ModeOption = Annotated[str, typer.Option("--mode", help="auto, single, ddp, horo
 Controller = Annotated[
     str, typer.Option("--controller", help="Mode horovod: gloo, or mpi (under Open MPI).")
 ]
+Comm = Annotated[
+    str,
+    typer.Option(
+        "--comm", help="Mode ddp: shm (memory of one host), gloo (TCP), auto: what works."
+    ),
+]
+Rules = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--failure-rule",
+        help="What follows when a rank ends with one of these codes, a text on stderr, or both: "
+        "Restart, RestartUncounted or Fail. The first that fits.",
+        metavar="ACTION=CODES[:TEXT]",
+    ),
+]
+Patience = Annotated[
+    int,
+    typer.Option(
+        "--progress-timeout", min=0, help="Seconds without a step that restart it; 0: never."
+    ),
+]
+StartPatience = Annotated[
+    int | None,
+    typer.Option("--start-timeout", min=0, help="The same before the first step; default: 1800."),
+]
 Model = Annotated[
     str | None,
     typer.Option("--model", help="Built-in model: resnet8, resnet18, resnet34, resnet50."),

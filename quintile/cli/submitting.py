@@ -142,6 +142,31 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     return found
 
 
+def rules(given: Sequence[str] | None) -> list[dict[str, Any]]:
+    """Return failure rules of the form ``ACTION=CODES``, ``ACTION=:TEXT`` or ``ACTION=CODES:TEXT``.
+
+    Raises:
+        InvalidSpec: One is not of that form; actions and codes are checked with the whole spec.
+    """
+    return [_rule(text) for text in given or ()]
+
+
+def _rule(text: str) -> dict[str, Any]:
+    action, equals, when = text.partition("=")
+    codes, _, pattern = when.partition(":")
+    numbers = [code.strip() for code in codes.split(",") if code.strip()]
+    if not equals or not (numbers or pattern) or not all(code.isdecimal() for code in numbers):
+        raise errors.InvalidSpec(
+            f"--failure-rule got {text!r}; expected ACTION=CODES[:TEXT].",
+            hint='As RestartUncounted=42,43, or "Fail=:licence*refused" for a text alone.',
+            field="failure-rule",
+        )
+    rule: dict[str, Any] = {"action": action.strip()}
+    if numbers:
+        rule["exitCodes"] = [int(code) for code in numbers]
+    return {**rule, "logPattern": pattern} if pattern else rule
+
+
 def _follow(session: blocking.Session, name: str, manner: Manner) -> None:
     rank = None if manner.rank < 0 else manner.rank
     try:

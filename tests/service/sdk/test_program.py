@@ -99,13 +99,29 @@ def test_experiments_from_list_to_delete(world: Any) -> None:
 
 def test_run_detached(world: Any) -> None:
     script = ROOT / "examples" / "script" / "train.py"
-    made = world.quintile("run", str(script), "-w", "2", "--mode", "ddp", "-d", "--", "--lr", "0.2")
+    made = world.quintile(
+        *("run", str(script), "-w", "2", "--mode", "ddp", "--comm", "gloo", "-d"),
+        *("--failure-rule", "RestartUncounted=42:licence"),
+        *("--progress-timeout", "60", "--start-timeout", "90", "--", "--lr", "0.2"),
+    )
     assert made.returncode == 0, made.stderr
     name = made.stdout.strip()
     assert name.startswith("train-")
     spec = world.resources.get(meta.Key("Experiment", "default", name))["spec"]
     assert spec["estimator"]["script"]["args"] == ["--lr", "0.2"]
     assert (spec["run"]["mode"], spec["run"]["workers"]["replicas"]) == ("ddp", 2)
+    assert spec["run"]["comm"] == "gloo"
+    rule = {"action": "RestartUncounted", "exitCodes": [42], "logPattern": "licence"}
+    assert spec["failure"]["rules"] == [rule]
+    told = spec["telemetry"]
+    assert (told["progressTimeoutSeconds"], told["startTimeoutSeconds"]) == (60, 90)
+
+
+def test_run_refuses_a_rule_without_a_known_action(world: Any) -> None:
+    script = ROOT / "examples" / "script" / "train.py"
+    found = world.quintile("run", str(script), "--failure-rule", "Retry=1", "-d")
+    assert found.returncode == 2
+    assert "failure.rules" in found.stderr
 
 
 def test_dry_run_lists_the_code_and_makes_nothing(world: Any) -> None:

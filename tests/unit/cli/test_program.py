@@ -204,3 +204,25 @@ def test_default_names_are_names(stem: str) -> None:
     name = submitting.default_name(stem)
     assert re.fullmatch(r"[a-z]([-a-z0-9]{0,38}[a-z0-9])?", name)
     assert name != submitting.default_name(stem)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("Restart=1", {"action": "Restart", "exitCodes": [1]}),
+        ("RestartUncounted=42, 43", {"action": "RestartUncounted", "exitCodes": [42, 43]}),
+        ("Fail=:licence*refused", {"action": "Fail", "logPattern": "licence*refused"}),
+        (
+            "Restart=1:reset: by peer",
+            {"action": "Restart", "exitCodes": [1], "logPattern": "reset: by peer"},
+        ),
+    ],
+)
+def test_failure_rules(text: str, rule: dict[str, Any]) -> None:
+    assert submitting.rules([text]) == [rule]
+
+
+@pytest.mark.parametrize("text", ["Fail", "Fail=", "Fail=:", "Fail=one", "Fail=-9", "42=Fail"])
+def test_a_failure_rule_that_says_nothing(text: str) -> None:
+    with pytest.raises(errors.InvalidSpec, match=r"--failure-rule got .*ACTION=CODES\[:TEXT\]"):
+        submitting.rules(["Restart=1", text])
