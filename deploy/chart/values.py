@@ -72,9 +72,6 @@ class S3(Closed):
         default="",
         description="Where it answers, for services and workers: `http[s]://HOST[:PORT]`.",
     )
-    public_endpoint: Url = Field(
-        default="", description="Where people's machines reach it, when that is another address."
-    )
     bucket: NonEmpty = Field(default="quintile", description="Bucket; it must exist.")
     region: NonEmpty = Field(
         default="us-east-1", description="Region that requests are signed for."
@@ -148,6 +145,12 @@ class Workers(Closed):
     )
     memory_gib: float = Field(
         default=1, gt=0, description="Room for shared memory of a worker, in GiB."
+    )
+    pending_deadline_seconds: float = Field(
+        default=600,
+        ge=1,
+        description="How long pods of an attempt may find no node before all of them give back "
+        "what they have and are tried again later.",
     )
     egress: Egress = Field(
         default=[],

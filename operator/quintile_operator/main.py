@@ -202,6 +202,7 @@ def pod_site(wanted: settings.KubernetesSettings) -> pods.PodSite:
         scratch_bytes=round(wanted.worker_scratch_gib * GIB),
         memory_bytes=round(wanted.worker_memory_gib * GIB),
         network_policies=wanted.network_policies,
+        pending_deadline_s=wanted.worker_pending_deadline_s,
         egress=wanted.egress,
     )
 

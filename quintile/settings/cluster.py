@@ -42,11 +42,6 @@ class S3Settings(pydantic.BaseModel):
         description="Where the object store answers, as services and workers reach it: "
         "`http[s]://HOST[:PORT]`.",
     )
-    public_endpoint: str = Field(
-        default="",
-        description="Where people's machines reach the object store, when that is another address; "
-        "empty: the same one.",
-    )
     bucket: str = Field(default="quintile", description="Bucket of all objects; it must exist.")
     access_key: pydantic.SecretStr = Field(
         default=pydantic.SecretStr(""), description="Access key of the object store."
@@ -94,6 +89,12 @@ class KubernetesSettings(pydantic.BaseModel):
     )
     worker_memory_gib: float = Field(
         default=1.0, gt=0.0, description="Room for shared memory of a worker, in GiB."
+    )
+    worker_pending_deadline_s: float = Field(
+        default=600.0,
+        ge=1.0,
+        description="How long pods of an attempt may find no node before all of them give back "
+        "what they have and are tried again later, in seconds.",
     )
     network_policies: bool = Field(
         default=True, description="Whether each trial gets a NetworkPolicy of its own."

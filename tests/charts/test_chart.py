@@ -340,7 +340,6 @@ CHANGED: dict[str, Any] = {
     "format": "text",
     "serviceType": "NodePort",
     "endpoint": "https://another.example.com",
-    "publicEndpoint": "https://another.example.com",
     "cidrs": ["203.0.113.0/24"],
     "ports": [8443],
     "hosts": ["another.example.com"],

@@ -9,6 +9,7 @@
 - {name: QUINTILE_KUBERNETES__WORKER_USER, value: {{ $workers.user | quote }}}
 - {name: QUINTILE_KUBERNETES__WORKER_SCRATCH_GIB, value: {{ $workers.scratchGiB | quote }}}
 - {name: QUINTILE_KUBERNETES__WORKER_MEMORY_GIB, value: {{ $workers.memoryGiB | quote }}}
+- {name: QUINTILE_KUBERNETES__WORKER_PENDING_DEADLINE_S, value: {{ $workers.pendingDeadlineSeconds | quote }}}
 - {name: QUINTILE_KUBERNETES__NETWORK_POLICIES, value: {{ .Values.networkPolicies.enabled | quote }}}
 - {name: QUINTILE_KUBERNETES__EGRESS, value: {{ include "quintile.workerEgress" . | fromYamlArray | toJson | quote }}}
 {{- end -}}

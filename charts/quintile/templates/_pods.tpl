@@ -64,7 +64,6 @@ imagePullSecrets:
 {{- define "quintile.objectsEnv" -}}
 - {name: QUINTILE_S3__BUCKET, value: {{ .Values.s3.bucket }}}
 - {name: QUINTILE_S3__REGION, value: {{ .Values.s3.region }}}
-- {name: QUINTILE_S3__PUBLIC_ENDPOINT, value: {{ .Values.s3.publicEndpoint | quote }}}
 {{- if .Values.minio.enabled }}
 - {name: QUINTILE_S3__ENDPOINT, value: "http://{{ include "quintile.name" . }}-minio.{{ .Release.Namespace }}.svc:9000"}
 - name: QUINTILE_S3__ACCESS_KEY
