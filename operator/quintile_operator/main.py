@@ -22,6 +22,7 @@ from quintile.adapters import (
     clock,
     events_kube,
     facts_http,
+    key_files,
     lease_kube,
     resource_kube,
     secrets_kube,
@@ -153,7 +154,7 @@ def build(site: Site) -> Operator:
     facts = facts_http.HttpFacts(
         wanted.api_url,
         wanted.labeling_url or wanted.api_url,
-        _key(wanted, "service-token").decode(),
+        key_files.read_text(wanted.keys, "service-token"),
     )
     executor = executor_kubernetes.KubernetesExecutor(
         site.client, pod_site(wanted.kubernetes), clock=now, namespaces=places
@@ -168,7 +169,7 @@ def build(site: Site) -> Operator:
             facts=facts,
             events=events_kube.KubeEventSink(site.client, now, COMPONENT),
             clock=now,
-            minter=tokens_ed25519.TrialTokenSigner(_key(wanted, "trial.pem")),
+            minter=tokens_ed25519.TrialTokenSigner(key_files.read(wanted.keys, "trial.pem")),
             api_url=wanted.api_url,
             python=PYTHON,
             gate=gate.Gate(watched, lambda key: marks[0].mark(key), allowed.check),
@@ -201,8 +202,8 @@ def pod_site(wanted: settings.KubernetesSettings) -> pods.PodSite:
         user=wanted.worker_user,
         scratch_bytes=round(wanted.worker_scratch_gib * GIB),
         memory_bytes=round(wanted.worker_memory_gib * GIB),
-        network_policies=wanted.network_policies,
         pending_deadline_s=wanted.worker_pending_deadline_s,
+        network_policies=wanted.network_policies,
         egress=wanted.egress,
     )
 
@@ -271,18 +272,6 @@ def _problem(site: Site) -> str:
     if not site.canary.is_dead():
         return ""
     return f"the watch owes a write of ours for {site.canary.silent_s():.0f} s"
-
-
-def _key(wanted: settings.Settings, name: str) -> bytes:
-    path = wanted.keys / name
-    try:
-        return path.read_bytes().strip()
-    except OSError as error:
-        raise errors.InvalidSpec(
-            f"The key {path} cannot be read: {error.strerror}.",
-            hint="Mount the Secret of the platform's keys there, or set QUINTILE_KEYS.",
-            field="keys",
-        ) from error
 
 
 def _stop_on_signals() -> threading.Event:
