@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import fastapi
 
+from quintile.adapters import outbox_routes
 from quintile.core import fact_messages
 from quintile_labeling import access, context, facts
 
@@ -14,16 +13,7 @@ router = fastapi.APIRouter(
     tags=["internal"],
     dependencies=[fastapi.Depends(access.service)],
 )
-WaitS = Annotated[float, fastapi.Query(ge=0, le=30)]
-
-
-@router.get("/changes")
-async def changes(
-    ctx: context.Current, request: fastapi.Request, since: str = "", wait_s: WaitS = 0.0
-) -> fact_messages.ChangesView:
-    """Keys changed after a cursor ("" = from now on); waits for one up to ``wait_s``."""
-    found = await ctx.outbox.follow(since, wait_s=wait_s, gone=request.is_disconnected)
-    return fact_messages.view_of(found)
+outbox_routes.add(router)
 
 
 @router.get("/jobs/{uid}")
