@@ -6,6 +6,7 @@ everything that the home ever started, also agents that outlived a killed server
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -13,12 +14,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Final, Self
 
 import httpx
 
 from quintile.core import errors
+from quintile.sdk import blocking
 from quintile.sdk import client as clients
 
 READY_S: Final = 60.0
@@ -133,6 +136,16 @@ class Instance:
             return httpx.get(f"{self.url}/readyz", timeout=5, trust_env=False).is_success
         except (OSError, ValueError, httpx.HTTPError):
             return False
+
+
+@contextlib.contextmanager
+def connected(home: pathlib.Path, *, env: dict[str, str] | None = None) -> Iterator[Instance]:
+    """Run an instance to which the SDK of this process is connected, as in a notebook."""
+    with Instance(home, env=env) as running:
+        session = blocking.connect(url=running.url, token=running.token)
+        yield running
+        session.close()
+        blocking.forget()
 
 
 def _runs_in(pid: int, folder: pathlib.Path) -> bool:

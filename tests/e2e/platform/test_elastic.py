@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
+from quintile.sdk import Estimator, Experiment, HParams, RunConfig
 from quintile.testing import instances
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(300)]
@@ -68,11 +68,8 @@ Counted.__module__ = model_fn.__module__ = input_fn.__module__ = "__main__"
 @pytest.fixture
 def server(tmp_path: pathlib.Path, request: pytest.FixtureRequest) -> Iterator[instances.Instance]:
     """A server; the parameter is its environment."""
-    with instances.Instance(tmp_path / "home", env=getattr(request, "param", PACE)) as running:
-        session = blocking.connect(url=running.url, token=running.token)
+    with instances.connected(tmp_path / "home", env=getattr(request, "param", PACE)) as running:
         yield running
-        session.close()
-        blocking.forget()
 
 
 def begin(folder: pathlib.Path, *, epochs: int, mode: str = "ddp", **bounds: int) -> Any:

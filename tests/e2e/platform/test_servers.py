@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Literal
 
 import pytest
 
-from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
+from quintile.sdk import Estimator, Experiment, HParams, RunConfig
 from quintile.testing import agents, instances
 
 pytestmark = pytest.mark.torch
@@ -50,15 +49,6 @@ def input_fn(split: str, _hparams: Any) -> Any:
 
 
 my_model_fn.__module__ = input_fn.__module__ = "__main__"
-
-
-@pytest.fixture
-def server(tmp_path: pathlib.Path) -> Iterator[instances.Instance]:
-    with instances.Instance(tmp_path / "home") as running:
-        session = blocking.connect(url=running.url, token=running.token)
-        yield running
-        session.close()
-        blocking.forget()
 
 
 @pytest.mark.timeout(LIMIT_S)

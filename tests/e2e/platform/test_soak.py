@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pathlib
 import random
 import re
 import signal
@@ -21,7 +20,7 @@ from typing import Any
 import pytest
 import torch
 
-from quintile.sdk import Estimator, Experiment, HParams, RunConfig, blocking
+from quintile.sdk import Estimator, Experiment, HParams, RunConfig
 from quintile.testing import agents, instances
 from quintile_trainer import progress
 
@@ -70,15 +69,6 @@ def input_fn(split: str, _hparams: Any) -> Any:
 
 
 my_model_fn.__module__ = input_fn.__module__ = "__main__"
-
-
-@pytest.fixture
-def server(tmp_path: pathlib.Path) -> Iterator[instances.Instance]:
-    with instances.Instance(tmp_path / "home") as running:
-        session = blocking.connect(url=running.url, token=running.token)
-        yield running
-        session.close()
-        blocking.forget()
 
 
 def begin(name: str, mode: str) -> Any:
