@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import os
+import signal
+from collections.abc import Callable
 from typing import Any, Final, Literal
 
 import urllib3
@@ -36,13 +40,28 @@ class Crash(Exception):
     """The process ends here."""
 
 
+def crash() -> None:
+    """End the process, as a test in the same process sees it.
+
+    Raises:
+        Crash: Always.
+    """
+    raise Crash
+
+
+def die() -> None:
+    """End the process for real."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 class FaultyWrites:
-    """Writes of one client, counted; one of them goes wrong.
+    """Writes of one client, counted; one of them goes wrong. Thread-safe.
 
     Args:
         client: Its writes pass through here from now on.
         at: Which write goes wrong, from 0; None: none.
         fault: How.
+        crash: What the faults that are crashes do.
     """
 
     def __init__(
@@ -51,8 +70,11 @@ class FaultyWrites:
         *,
         at: int | None = None,
         fault: Fault = "broken",
+        crash: Callable[[], None] = crash,
     ) -> None:
         self.writes: list[str] = []
+        self._numbers = itertools.count()
+        self._crash = crash
         self._at = at
         self._fault = fault
         self._sent = client._send
@@ -61,18 +83,18 @@ class FaultyWrites:
     def _send(self, method: str, path: str, *args: Any, **named: Any) -> urllib3.BaseHTTPResponse:
         if method == "GET":
             return self._sent(method, path, *args, **named)
-        number = len(self.writes)
+        number = next(self._numbers)
         self.writes.append(f"{method} {path}")
         if number != self._at:
             return self._sent(method, path, *args, **named)
         if self._fault in _STATUSES:
             raise client_kube.failure(method, path, _STATUSES[self._fault], b"injected")
         if self._fault == "crash before":
-            raise Crash
+            self._crash()
         if self._fault == "lost request":
             raise errors.Unavailable("The request was lost.")
         # The API server has done it, and nobody hears of it.
         self._sent(method, path, *args, **named).read()
         if self._fault == "crash after":
-            raise Crash
+            self._crash()
         raise errors.Unavailable("The answer was lost.")

@@ -32,6 +32,11 @@ class Forked:
         """Return the number of the process."""
         return int(self._process.pid)
 
+    @property
+    def lives(self) -> bool:
+        """Return whether the process still runs."""
+        return bool(self._process.is_alive())
+
     def told(self) -> Any:
         """Return what the function told next through its first argument."""
         kind, value = self._next()

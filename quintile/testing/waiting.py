@@ -11,8 +11,8 @@ LookT = TypeVar("LookT")
 LOOK_S = 0.005
 
 
-def until(look: Callable[[], LookT], *, timeout_s: float = 20.0) -> LookT:
-    """Return what ``look`` returns as soon as it is truthy.
+def until(look: Callable[[], LookT], *, timeout_s: float = 20.0, look_s: float = LOOK_S) -> LookT:
+    """Return what ``look`` returns as soon as it is truthy; asks every ``look_s``.
 
     Raises:
         TimeoutError: It was not in time; says what it was last.
@@ -25,4 +25,4 @@ def until(look: Callable[[], LookT], *, timeout_s: float = 20.0) -> LookT:
             return found
         if time.monotonic() >= deadline:
             raise TimeoutError(f"not reached in {timeout_s} s; last: {found!r}")
-        pause.wait(LOOK_S)
+        pause.wait(look_s)
