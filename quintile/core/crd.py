@@ -271,7 +271,8 @@ def _list(item: Any, raw: Schema, definitions: Mapping[str, Schema]) -> Schema:
         item = get_args(item)[0]
     schema: Schema = {"type": "array", "items": _type(item, raw["items"], definitions)}
     if "description" in schema["items"]:
-        schema["description"] = schema["items"]["description"]
+        # On the list alone: kubectl explain says both, one after the other.
+        schema["description"] = schema["items"].pop("description")
     for name in ("minItems", "maxItems"):
         if name in raw:
             schema[name] = raw[name]
