@@ -1,7 +1,8 @@
-"""Make ``.venv-peers``: the libraries that ``bench/training`` compares with, beside our torch.
+"""Make ``.venv-peers``: the libraries that ``bench/training`` compares with.
 
-Only benchmarks use it; nothing of Quintile depends on it. It sees the packages of ``.venv``, so
-that both sides run the same torch, NumPy and Pillow.
+Only benchmarks use it; nothing of Quintile depends on it. It sees the packages of ``.venv``; where
+the libraries bring another torch along (torchvision does), theirs goes first, and a benchmark that
+trains runs both sides here.
 """
 
 from __future__ import annotations
@@ -13,7 +14,12 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 PEERS = ROOT / ".venv-peers"
-LIBRARIES = ("webdataset==1.0.2", "mosaicml-streaming==0.13.0")
+LIBRARIES = (
+    "webdataset==1.0.2",
+    "mosaicml-streaming==0.13.0",
+    "accelerate==1.15.0",
+    "lightning==2.6.6",
+)
 
 
 def site(python: Path) -> str:

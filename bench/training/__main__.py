@@ -21,7 +21,10 @@ from typing import Any
 
 HERE = pathlib.Path(__file__).parent
 OUT = HERE.parent / "results" / "training.json"
-TABLES = ("loop", "loader", "saving", "shm", "efficiency", "restart", "ps", "simulator")
+TABLES = (
+    *("loop", "frameworks", "loader", "saving", "shm", "efficiency"),
+    *("launch", "restart", "ps", "simulator"),
+)
 
 
 def main() -> int:
