@@ -11,11 +11,10 @@ from __future__ import annotations
 import collections
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Final
 
-from quintile import ports
-from quintile.core import meta, runplan
+from quintile.core import meta
 
 LIMIT_S: Final = 45.0
 """How long a watch may owe a write: a closed connection, a pause and a whole new list."""
@@ -73,52 +72,6 @@ class Canary:
     def is_dead(self) -> bool:
         """Return whether a watch owes something for longer than it may."""
         return self.silent_s() > LIMIT_S
-
-
-class WatchedStore:
-    """A ResourceStore whose writes and listings the canary expects to see again.
-
-    Args:
-        store: Holds the resources.
-        canary: Told what is written.
-    """
-
-    def __init__(self, store: ports.ResourceStore, canary: Canary) -> None:
-        self._store = store
-        self._canary = canary
-
-    def get(self, key: meta.Key) -> meta.Document:
-        """Return a document."""
-        return self._store.get(key)
-
-    def list(self, kind: str, *, namespace: str | None = None) -> ports.Listing:
-        """Return all documents of a kind."""
-        found = self._store.list(kind, namespace=namespace)
-        for document in found.items:
-            self._canary.expect(document)
-        return found
-
-    def watch(self, kinds: Sequence[str], *, since: str, wait_s: float) -> Iterator[runplan.Change]:
-        """Yield changes."""
-        return self._store.watch(kinds, since=since, wait_s=wait_s)
-
-    def apply(
-        self, document: meta.Document, *, manager: str, create_only: bool = False
-    ) -> meta.Document:
-        """Create or replace."""
-        made = self._store.apply(document, manager=manager, create_only=create_only)
-        self._canary.expect(made)
-        return made
-
-    def patch_status(self, key: meta.Key, status: meta.Document, *, uid: str) -> meta.Document:
-        """Replace the status."""
-        made = self._store.patch_status(key, status, uid=uid)
-        self._canary.expect(made)
-        return made
-
-    def delete(self, key: meta.Key, *, uid: str = "") -> None:
-        """Delete a resource."""
-        self._store.delete(key, uid=uid)
 
 
 def _place(document: meta.Document) -> tuple[Stream, int]:

@@ -9,7 +9,7 @@ trial costs no request. Pods that find no node give back those that their peers 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from quintile import logs, ports
@@ -60,14 +60,14 @@ class KubernetesExecutor:
             _collections("/apis/batch/v1", "jobs", namespaces),
             selector=marks.OURS,
             project=cluster_views.job,
-            group=_uid_of_job,
+            groups=_groups_of_job,
         )
         self._pods: mirror.Mirror[cluster_views.PodView] = mirror.Mirror(
             client,
             _collections("/api/v1", "pods", namespaces),
             selector=marks.OURS,
             project=cluster_views.pod,
-            group=_uid_of_pod,
+            groups=_groups_of_pod,
         )
         self._jobs.subscribe(lambda view: self._tell(view.place.key))
         self._pods.subscribe(lambda view: self._tell(view.place.key))
@@ -115,17 +115,15 @@ class KubernetesExecutor:
 
     def trials(self) -> Mapping[str, meta.Key]:
         """Return the key by uid of every trial that holds replicas."""
-        found = {view.place.trial_uid: view.place.key for view in self._jobs.samples().values()}
-        now_s = self._clock.now()
-        for view in self._pods.samples().values():
-            uid = view.place.trial_uid
-            if uid in found:
-                continue
-            # Without a Job: pods of a deleted one, as long as there is something to end.
-            pods_left = self._pods.of(uid)
-            if any(replica_views.orphan(pod, now_s=now_s) is not None for pod in pods_left):
-                found[uid] = view.place.key
-        return found
+        found = {view.place.trial_uid: view.place.key for view in self._jobs.all()}
+        orphans = [view for view in self._pods.all() if view.place.trial_uid not in found]
+        return found | {view.place.trial_uid: view.place.key for view in self._unfinished(orphans)}
+
+    def holders(self, key: meta.Key) -> Collection[str]:
+        """Return the uids of trials that hold replicas under a key."""
+        found = {view.place.trial_uid for view in self._jobs.of(key)}
+        orphans = [view for view in self._pods.of(key) if view.place.trial_uid not in found]
+        return found | {view.place.trial_uid for view in self._unfinished(orphans)}
 
     def observe(self, trial_uid: str) -> tuple[runplan.ObservedReplica, ...]:
         """Return all replicas of a trial."""
@@ -192,12 +190,16 @@ class KubernetesExecutor:
 
     def _check_name(self, run: runplan.RunPlan) -> None:
         key = meta.Key("Trial", run.namespace, run.trial)
-        for uid, other in self.trials().items():
-            living = uid != run.trial_uid and other == key
-            if living and any(seen.state in LIVE for seen in self.observe(uid)):
+        for uid in self.holders(key):
+            if uid != run.trial_uid and any(seen.state in LIVE for seen in self.observe(uid)):
                 raise errors.Conflict(
                     f"Pods of an older trial {run.trial} still run.", hint="They are ending."
                 )
+
+    def _unfinished(self, orphans: Iterable[cluster_views.PodView]) -> list[cluster_views.PodView]:
+        """Return the pods of deleted Jobs of which there is still something to end."""
+        now_s = self._clock.now()
+        return [pod for pod in orphans if replica_views.orphan(pod, now_s=now_s) is not None]
 
     def _make(self, run: runplan.RunPlan, document: meta.Document) -> None:
         try:
@@ -268,12 +270,12 @@ def _collections(root: str, plural: str, namespaces: Sequence[str]) -> list[str]
     return [f"{root}/namespaces/{name}/{plural}" for name in namespaces]
 
 
-def _uid_of_job(view: cluster_views.JobView) -> str:
-    return view.place.trial_uid
+def _groups_of_job(view: cluster_views.JobView) -> tuple[str, meta.Key]:
+    return view.place.trial_uid, view.place.key
 
 
-def _uid_of_pod(view: cluster_views.PodView) -> str:
-    return view.place.trial_uid
+def _groups_of_pod(view: cluster_views.PodView) -> tuple[str, meta.Key]:
+    return view.place.trial_uid, view.place.key
 
 
 def _count(run: runplan.RunPlan, role: str) -> int:

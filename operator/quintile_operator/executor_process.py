@@ -15,7 +15,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Final
 
 from quintile import logs, ports
@@ -120,6 +120,10 @@ class ProcessExecutor:
         """Return the key by uid of every trial that holds replicas."""
         with self._lock:
             return {uid: found.record.key for (uid, _), found in self._replicas.items()}
+
+    def holders(self, key: meta.Key) -> Collection[str]:
+        """Return the uids of trials that hold replicas under a key."""
+        return {uid for uid, held in self.trials().items() if held == key}
 
     def observe(self, trial_uid: str) -> tuple[runplan.ObservedReplica, ...]:
         """Return the replicas of a trial as their folders tell."""

@@ -16,6 +16,7 @@ from quintile import logs, ports
 from quintile.core import (
     admin_kinds,
     conditions,
+    decision,
     errors,
     experiment,
     meta,
@@ -195,8 +196,8 @@ class Gate:
             return decided
         stamp = {"runtime_sha256": runtimes.digest(runtime)}
         after = decided.status.model_copy(update=stamp)
-        changed = after != decided.status
-        return dataclasses.replace(decided, status=after, urgent=decided.urgent or changed)
+        within_s = decided.within_s if after == decided.status else decision.AT_ONCE
+        return dataclasses.replace(decided, status=after, within_s=within_s)
 
     def _evict(self, queue: str, turn: turns.Turn, place: admission.Place) -> turns.TrialDecision:
         if turn.alive:

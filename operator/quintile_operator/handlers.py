@@ -31,7 +31,8 @@ class KopfSource:
     Args:
         namespaces: What to watch; empty: the whole cluster.
         kinds: Kinds of ours.
-        seen: Told about every event: its type (``LISTED`` for what a listing tells) and document.
+        seen: Told about every event: its type (``LISTED`` for what a listing tells) and document;
+            returns whether the resource itself wants a look for it. Its owners always do.
     """
 
     name = "operator-kopf"
@@ -41,7 +42,7 @@ class KopfSource:
         namespaces: Sequence[str],
         kinds: Sequence[str],
         *,
-        seen: Callable[[str, meta.Document], None],
+        seen: Callable[[str, meta.Document], bool],
     ) -> None:
         self._namespaces = tuple(namespaces)
         self._kinds = tuple(kinds)
@@ -85,8 +86,9 @@ class KopfSource:
 
         async def mark(event: Mapping[str, Any], **_of_kopf: Any) -> None:
             document = {**event["object"], "kind": name}
-            self._seen(event["type"] or "LISTED", document)
-            for key in sources.touched(document):
+            is_news = self._seen(event["type"] or "LISTED", document)
+            own, *owners = sources.touched(document)
+            for key in (own, *owners) if is_news else owners:
                 marks.mark(key)
 
         kopf.on.event(meta.GROUP, version, kind.plural, registry=registry, id=kind.plural)(mark)

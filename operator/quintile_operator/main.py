@@ -40,6 +40,7 @@ from quintile_operator import (
     loop,
     parts,
     preflight,
+    projection,
     reconciler,
     sources,
 )
@@ -159,7 +160,7 @@ def build(site: Site) -> Operator:
     executor = executor_kubernetes.KubernetesExecutor(
         site.client, pod_site(wanted.kubernetes), clock=now, namespaces=places
     )
-    watched = canary.WatchedStore(store, site.canary)
+    watched = projection.Projection(store, site.canary)
     allowed = secrets_kube.WorkerSecrets(site.client)
     marks: list[loop.Loop] = []
     looks = reconciler.Reconciler(
@@ -177,9 +178,9 @@ def build(site: Site) -> Operator:
     )
     pace = loop.Pace()
 
-    def seen(event: str, document: meta.Document) -> None:
-        site.canary.seen(document)
+    def seen(event: str, document: meta.Document) -> bool:
         site.figures.saw(document["kind"], event)
+        return watched.seen(event, document)
 
     origins = (
         handlers.KopfSource(places, (*reconciler.KINDS, *gate.KINDS), seen=seen),

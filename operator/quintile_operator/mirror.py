@@ -35,7 +35,7 @@ class Mirror(Generic[View]):
         paths: The collections to follow: one for the cluster, or one per namespace.
         selector: Label selector.
         project: Makes a view; None leaves an object out.
-        group: By what ``of`` finds views.
+        groups: By what ``of`` finds a view: one thing or several, which never change.
 
     Attributes:
         relists: How often a whole list was read, the first times included.
@@ -48,12 +48,12 @@ class Mirror(Generic[View]):
         *,
         selector: str,
         project: Callable[[meta.Document], View | None],
-        group: Callable[[View], Hashable],
+        groups: Callable[[View], Iterable[Hashable]],
     ) -> None:
         self._client = client
         self._selector = selector
         self._project = project
-        self._group = group
+        self._groups_of = groups
         self._lock = threading.Lock()
         self._views: dict[Place, tuple[int, View]] = {}
         self._groups: dict[Hashable, set[Place]] = {}
@@ -92,14 +92,6 @@ class Mirror(Generic[View]):
         self._await_ready()
         with self._lock:
             return [view for _, view in self._views.values()]
-
-    def samples(self) -> dict[Hashable, View]:
-        """Return one view of every group. Raises as ``of``."""
-        self._await_ready()
-        with self._lock:
-            return {
-                group: self._views[next(iter(places))][1] for group, places in self._groups.items()
-            }
 
     def put(self, document: meta.Document) -> None:
         """Take over an object that was just written; what the watch says later counts more."""
@@ -191,7 +183,8 @@ class Mirror(Generic[View]):
             if known is not None and known[0] >= version:
                 return
             self._views[place] = (version, view)
-            self._groups.setdefault(self._group(view), set()).add(place)
+            for group in self._groups_of(view):
+                self._groups.setdefault(group, set()).add(place)
         if known is None or known[1] != view:
             self._tell(view)
 
@@ -201,10 +194,10 @@ class Mirror(Generic[View]):
             if known is None or (version is not None and known[0] > version):
                 return
             del self._views[place]
-            group = self._group(known[1])
-            self._groups[group].discard(place)
-            if not self._groups[group]:
-                del self._groups[group]
+            for group in self._groups_of(known[1]):
+                self._groups[group].discard(place)
+                if not self._groups[group]:
+                    del self._groups[group]
         self._tell(known[1])
 
     def _tell(self, view: View) -> None:

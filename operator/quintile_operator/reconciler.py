@@ -35,7 +35,6 @@ from quintile_operator import gate, turns
 from quintile_operator.parts import Parts
 
 MANAGER: Final = "quintile-operator"
-PROGRESS_EVERY_S: Final = 10.0
 GONE_GRACE_S: Final = 5.0
 """What processes of a deleted trial get between SIGTERM and SIGKILL."""
 
@@ -185,8 +184,8 @@ class Reconciler:
     ) -> float | None:
         """Write the status if it changed, log the decision; return when to look again."""
         changed = decided.status != before
-        held_s = self._pace.left_s(uid, self._parts.clock.now())
-        if changed and not decided.urgent and held_s > 0:
+        held_s = self._pace.left_s(uid, decided.within_s, now_s=self._parts.clock.now())
+        if changed and held_s > 0:
             return _sooner(decided.wake_s, held_s)
         if changed:
             status = decided.status.document()
@@ -235,8 +234,8 @@ class Reconciler:
 
     def _end_strangers(self, key: meta.Key, uid: str) -> None:
         """End the processes of trials that lived under this name and are deleted."""
-        for held_uid, held_key in self._parts.executor.trials().items():
-            if held_key == key and held_uid != uid:
+        for held_uid in self._parts.executor.holders(key):
+            if held_uid != uid:
                 _LOG.info("processes of a deleted trial end", trial=str(key), uid=held_uid)
                 self._parts.executor.delete(held_uid, grace_s=GONE_GRACE_S)
 
@@ -261,20 +260,18 @@ class Reconciler:
 
 
 class _Pace:
-    """When progress of a resource was last written. Thread-safe."""
+    """Since when writes of a resource wait: the last one, or the first look. Thread-safe."""
 
     def __init__(self) -> None:
         self._written: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def left_s(self, uid: str, now_s: float) -> float:
-        """Return the seconds until progress of a resource may be written again."""
+    def left_s(self, uid: str, within_s: float, *, now_s: float) -> float:
+        """Return the seconds until a write that may wait so long is due."""
         with self._lock:
-            written = self._written.get(uid)
+            since_s = self._written.setdefault(uid, now_s)
         # A clock that was set back must not hold progress up.
-        if written is None or written > now_s:
-            return 0.0
-        return max(0.0, written + PROGRESS_EVERY_S - now_s)
+        return max(0.0, since_s + within_s - now_s) if since_s <= now_s else 0.0
 
     def note(self, uid: str, now_s: float) -> None:
         """Remember a write."""

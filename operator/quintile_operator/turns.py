@@ -85,7 +85,7 @@ class Turn:
                 update={**(update or {}), "conditions": merged, "phase": phase}
             ),
             events=events,
-            urgent=self.decided.urgent or merged != self.before.conditions,
+            within_s=self.decided.within_s if merged == self.before.conditions else 0.0,
         )
 
     def held_back(self, place: admission.Place) -> TrialDecision:

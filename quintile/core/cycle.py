@@ -200,7 +200,7 @@ def decide(
     """
     before = job.status or labeling_job.LabelingJobStatus()
     if job_status.is_terminal(before):
-        return decision.Decision(before, urgent=False)
+        return decision.Decision(before, within_s=decision.PROGRESS_S)
     if known is None:
         return job_status.decide(job, [], now_s=now_s)
     taken = rollup.foreign(job.metadata.uid, experiments)

@@ -12,6 +12,10 @@ from typing import Generic, TypeVar
 
 from quintile.core import meta, runplan
 
+AT_ONCE = 0.0
+SOON_S = 2.0
+PROGRESS_S = 10.0
+
 StatusT = TypeVar("StatusT", bound=meta.Wire)
 
 
@@ -45,11 +49,17 @@ class Decision(Generic[StatusT]):
     """The outcome of looking at one resource.
 
     ``wake_s``: look again after so many seconds even if nothing is reported; None = no need.
-    ``urgent`` is False when only progress figures changed, so that the write may wait.
+    ``within_s``: how long after the one before it the write of ``status`` may come; writes that
+    may wait become one. 0 for what people and programs wait for.
     """
 
     status: StatusT
     actions: tuple[Action, ...] = ()
     events: tuple[runplan.Event, ...] = ()
     wake_s: float | None = None
-    urgent: bool = True
+    within_s: float = AT_ONCE
+
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody waits for the status."""
+        return self.within_s == AT_ONCE

@@ -129,13 +129,13 @@ def decide(
     }
     after = before.model_copy(update=update)
     quiet = {"counts": None, "human_fraction": None, "labels_left": None}
-    urgent = after.model_copy(update=quiet) != before.model_copy(update=quiet)
+    calm = after.model_copy(update=quiet) == before.model_copy(update=quiet)
     return decision.Decision(
         status=after,
         actions=actions,
         events=_events(job, before, after),
         wake_s=wake_s,
-        urgent=urgent,
+        within_s=decision.PROGRESS_S if calm else decision.AT_ONCE,
     )
 
 

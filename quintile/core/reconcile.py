@@ -146,7 +146,8 @@ def _settled(view: _View) -> TrialDecision:
     if view.alive:
         actions = (decision.DeleteReplicas(attempt=None, grace_s=view.grace_s),)
     wake_s = STOP_POLL_S if actions else None
-    return decision.Decision(view.before, actions=actions, wake_s=wake_s, urgent=False)
+    within_s = decision.PROGRESS_S
+    return decision.Decision(view.before, actions=actions, wake_s=wake_s, within_s=within_s)
 
 
 def _observed(view: _View) -> trial_status.Draft:
@@ -370,11 +371,11 @@ def _decide(
         view.before, draft, generation=view.trial.metadata.generation, now_s=view.now_s
     )
     plain_before = trial_status.without_progress(view.before)
-    urgent = trial_status.without_progress(after) != plain_before
+    calm = trial_status.without_progress(after) == plain_before
     return decision.Decision(
         status=after,
         actions=actions,
         events=trial_status.events(view.trial, draft),
         wake_s=wake_s,
-        urgent=urgent,
+        within_s=decision.PROGRESS_S if calm else decision.AT_ONCE,
     )

@@ -49,7 +49,7 @@ def decide_experiment(
     """
     before = parent.status or experiment.ExperimentStatus()
     if trial_status.is_terminal(before):
-        return decision.Decision(before, urgent=False)
+        return decision.Decision(before, within_s=decision.PROGRESS_S)
     try:
         plan.check(parent.spec)
     except errors.InvalidSpec as error:
@@ -76,7 +76,7 @@ def hold(
     """Return that an experiment waits for somebody to make, or to allow, what it names."""
     before = parent.status or experiment.ExperimentStatus()
     if trial_status.is_terminal(before):
-        return decision.Decision(before, urgent=False)
+        return decision.Decision(before, within_s=decision.PROGRESS_S)
     reason = error.reason if isinstance(error, errors.Blocked) else "Refused"
     message = failure_hints.stated(error)
     entry = conditions.condition("Accepted", "False", reason=reason, message=message)
@@ -163,15 +163,24 @@ def _decide(
         "completion_time": conditions.timestamp(now_s) if final else "",
     }
     after = before.model_copy(update=update)
-    blank = {"progress": experiment.Progress()}
-    urgent = after.model_copy(update=blank) != before.model_copy(update=blank)
     return decision.Decision(
         status=after,
         actions=actions,
         events=_events(parent, before, phase, after.message, final=final),
         wake_s=wake_s,
-        urgent=urgent,
+        within_s=_within_s(before, after),
     )
+
+
+def _within_s(before: experiment.ExperimentStatus, after: experiment.ExperimentStatus) -> float:
+    """Return how long the write may wait: what is said on the way to the start may come with it."""
+    blank: dict[str, object] = {"progress": experiment.Progress()}
+    if after.model_copy(update=blank) == before.model_copy(update=blank):
+        return decision.PROGRESS_S
+    told = [entry for entry in after.conditions if entry.type != "Accepted"]
+    known = [entry for entry in before.conditions if entry.type != "Accepted"]
+    is_quiet = told == known and (after.phase, after.reason) == (before.phase, before.reason)
+    return decision.SOON_S if is_quiet and after.phase == "Pending" else decision.AT_ONCE
 
 
 def _events(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Protocol
 
 from quintile.core import meta, runplan
@@ -34,6 +34,13 @@ class Executor(Protocol):
         """Return the key by uid of every trial that holds replicas, ended ones too.
 
         So that replicas of deleted trials are found, whenever their trial was deleted.
+        """
+        ...
+
+    def holders(self, key: meta.Key) -> Collection[str]:
+        """Return the uids of trials that hold replicas and are called ``key``; see ``trials``.
+
+        Cheap, whatever other trials there are: asked at every look.
         """
         ...
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from quintile.core import errors, meta, runplan, verdict
@@ -61,6 +61,10 @@ class FakeExecutor:
                 uid: meta.Key("Trial", found.run.namespace, found.run.trial)
                 for (uid, _), found in self._replicas.items()
             }
+
+    def holders(self, key: meta.Key) -> Collection[str]:
+        """Return the uids of trials that hold replicas under a key."""
+        return {uid for uid, held in self.trials().items() if held == key}
 
     def observe(self, trial_uid: str) -> tuple[runplan.ObservedReplica, ...]:
         """Return the replicas of a trial."""

@@ -14,7 +14,17 @@ from quintile.core import facts, meta
 from quintile.testing import clusters, waiting
 from quintile.testing import executor as fake_executor
 from quintile.testing import facts as fake_facts
-from quintile_operator import canary, gate, handlers, loop, parts, reconciler, sources, turns
+from quintile_operator import (
+    canary,
+    gate,
+    handlers,
+    loop,
+    parts,
+    projection,
+    reconciler,
+    sources,
+    turns,
+)
 
 WRITES_OF_A_TRIAL = 8
 """To an Experiment and its Trial from the first look to the last, progress apart."""
@@ -42,7 +52,7 @@ class Driven:
         own = client_kube.load(agent="quintile-operator")
         own.subscribe(self._requested)
         watched = resource_kube.KubeResourceStore(own, (namespace,))
-        seen = canary.WatchedStore(watched, self.canary)
+        seen = self.projection = projection.Projection(watched, self.canary)
         looks = reconciler.Reconciler(
             parts.Parts(
                 resources=seen,
@@ -66,9 +76,9 @@ class Driven:
         if method != "GET":
             self.writes.append((method, f"{path.partition('?')[0]} {status}"))
 
-    def _seen(self, _event: str, document: meta.Document) -> None:
-        self.canary.seen(document)
+    def _seen(self, event: str, document: meta.Document) -> bool:
         self.kopf_kinds.append(document["kind"])
+        return self.projection.seen(event, document)
 
     @property
     def idle(self) -> bool:
@@ -223,5 +233,5 @@ def test_a_watch_of_what_may_not_be_watched_says_so(driven: Driven) -> None:
     """A source that ends is followed again; what it raises is an error of ours."""
     stopped = threading.Event()
     stopped.set()
-    source = handlers.KopfSource((driven.namespace,), ("Trial",), seen=lambda *_: None)
+    source = handlers.KopfSource((driven.namespace,), ("Trial",), seen=lambda *_: True)
     source.follow(driven.loop, stopped)

@@ -97,16 +97,22 @@ class World:
         """Look at everything until nothing is written or started; return how many writes."""
         before = self.resources.writes
         for _ in range(rounds):
-            mark = (self.resources.writes, len(self.executor.started), self.executor.trials())
+            mark = self._mark()
             for key in self.reconciler.known_keys():
-                self.reconciler.reconcile(key)
-            if mark == (
-                self.resources.writes,
-                len(self.executor.started),
-                self.executor.trials(),
-            ):
+                if self.reconciler.reconcile(key) is None:
+                    self.look_in_vain(key)
+            if mark == self._mark():
                 return self.resources.writes - before
         raise AssertionError("it does not settle")
+
+    def look_in_vain(self, key: meta.Key) -> None:
+        """Look again at what wanted no look: nothing may follow, for nobody may come again."""
+        mark = self._mark()
+        self.reconciler.reconcile(key)
+        assert mark == self._mark(), f"{key} wanted another look and did not say so"
+
+    def _mark(self) -> tuple[object, ...]:
+        return self.resources.writes, len(self.executor.started), self.executor.trials()
 
     def report(self, key: meta.Key, **known: Any) -> None:
         """Let agents report about a trial; what is not given stays."""

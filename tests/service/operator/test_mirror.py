@@ -64,7 +64,7 @@ class Copy:
             paths or (PATH,),
             selector="x=y",
             project=lambda found: found if found.get("value") != "foreign" else None,
-            group=lambda found: found["metadata"]["name"][0],
+            groups=lambda found: (found["metadata"]["name"][0], found["value"] == "foreign"),
         )
         self.heard: list[meta.Document] = []
         self.mirror.subscribe(self.heard.append)
@@ -85,7 +85,7 @@ def test_all_pages_are_listed_with_the_selector(cluster: Cluster) -> None:
     copy = Copy(cluster)
     assert set(copy.values()) == {"a1", "a2", "b1"}
     assert [found["metadata"]["name"] for found in copy.mirror.of("b")] == ["b1"]
-    assert set(copy.mirror.samples()) == {"a", "b"}
+    assert len(copy.mirror.of(False)) == 3 and copy.mirror.of("c") == []
     assert {query["labelSelector"] for query in cluster.lists} == {"x=y"}
     assert len(cluster.lists) == 2 and copy.mirror.relists == 1
     copy.mirror.stop()

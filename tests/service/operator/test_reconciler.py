@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from quintile.core import errors, facts, meta, runplan
+from quintile.core import decision, errors, facts, meta, runplan
 
 PARENT = meta.Key("Experiment", "default", "digits")
 JOB = meta.Key("LabelingJob", "default", "parts")
@@ -30,6 +30,9 @@ def test_an_experiment_becomes_a_trial_and_its_agents(world: Any) -> None:
     assert json.loads(env["QUINTILE_MEMBERS"]) == {"worker": 2}
     assert "QUINTILE_TOKEN" not in env
     assert world.status(key)["attempt"] == 1
+    assert world.status(PARENT) == {}  # nobody waits for it; it comes with what follows
+    world.clock.sleep(decision.SOON_S)
+    world.settle()
     assert world.status(PARENT)["trials"] == [key.name]
 
 

@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 
-from quintile.core import meta
-from quintile.testing import clock as fake_clock
-from quintile.testing import resources as fake_resources
 from quintile_operator import canary
 
 
@@ -83,27 +80,3 @@ def test_many_writes_keep_the_oldest_debt(bird: canary.Canary, time: Time) -> No
     assert bird.silent_s() == pytest.approx(time.now)
     bird.seen(trial(3 * canary.KEPT))
     assert bird.silent_s() == 0
-
-
-def test_a_watched_store_owes_what_it_writes_and_lists(bird: canary.Canary, time: Time) -> None:
-    inner = fake_resources.FakeResourceStore(clock=fake_clock.FakeClock())
-    store = canary.WatchedStore(inner, bird)
-    document = {
-        "kind": "Experiment",
-        "metadata": {"name": "digits"},
-        "spec": {"estimator": {"builtin": {"model": "resnet8"}}},
-    }
-    made = store.apply(document, manager="test")
-    time.now = 1
-    assert bird.silent_s() == 1
-    bird.seen(made)
-    key = meta.key_of(made)
-    patched = store.patch_status(key, {"phase": "Running"}, uid=made["metadata"]["uid"])
-    time.now = 2
-    assert bird.silent_s() == 1
-    bird.seen(patched)
-    inner.patch_status(key, {"phase": "Failed"}, uid=made["metadata"]["uid"])
-    assert bird.silent_s() == 0
-    store.list("Experiment")
-    time.now = 3
-    assert bird.silent_s() == 1
