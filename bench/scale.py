@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from dataclasses import dataclass
 from typing import Any
+from urllib import parse
 
 from quintile.adapters import client_kube, tokens_ed25519
 from quintile.core import errors, fact_messages, facts, meta
@@ -99,10 +100,10 @@ def main() -> int:
     kube = client_kube.load(agent="quintile-bench")
     with (
         namespaces(kube, "bench-many", "bench-small") as (many, small),
-        stub() as url,
-        started((many, small), url) as operator,
+        stub(kube, Load(many, small, asked.experiments, asked.workers)) as (agents, load),
+        started((many, small), agents.url) as operator,
     ):
-        found = measure(kube, operator, (many, small), asked.experiments, asked.workers)
+        found = measure(kube, operator, load, agents)
     for name, value, bar, met in found:
         word = "" if bar is None else f"   bar {bar:g}: {'met' if met else 'MISSED'}"
         print(f"{name:58} {value:10.2f}{word}")
@@ -115,15 +116,77 @@ def main() -> int:
 Figure = tuple[str, float, float | None, bool]
 
 
+@dataclass(frozen=True)
+class Load:
+    """How many Experiments with how many pods, and in which namespaces."""
+
+    many: str
+    small: str
+    count: int
+    workers: int
+
+
+class Agents:
+    """What stands for the agents of all trials: their ranks run once all their pods do.
+
+    Args:
+        kube: Watches the pods.
+        load: How many pods a trial has in the namespace ``many``; in others it has one.
+    """
+
+    def __init__(self, kube: client_kube.KubeClient, load: Load) -> None:
+        self.url = ""
+        self.done = threading.Event()
+        self._kube = kube
+        self._load = load
+        self._pods: dict[str, set[str]] = {}
+        self._running: set[str] = set()
+        self._keys: list[meta.Key] = []
+        self._news = threading.Condition()
+
+    def follow(self, namespace: str) -> None:
+        """Watch the pods of a namespace, for as long as this process lives."""
+        path, version = f"/api/v1/namespaces/{namespace}/pods", "0"
+        wanted = self._load.workers if namespace == self._load.many else 1
+        while True:
+            for event in self._kube.watch(path, version=version, timeout_s=300):
+                version = event["object"]["metadata"]["resourceVersion"]
+                if event["object"].get("status", {}).get("phase") == "Running":
+                    self._runs(event["object"]["metadata"], wanted)
+
+    def _runs(self, pod: meta.Document, wanted: int) -> None:
+        labels = pod["labels"]
+        uid = labels["quintile.dev/trial-uid"]
+        with self._news:
+            known = self._pods.setdefault(uid, set())
+            was = len(known)
+            known.add(pod["name"])
+            if was < len(known) == wanted:
+                self._running.add(uid)
+                self._keys.append(meta.Key("Trial", pod["namespace"], labels["quintile.dev/trial"]))
+                self._news.notify_all()
+
+    def changes(self, since: str) -> dict[str, object]:
+        """Return the keys of trials that began to run after a cursor; waits for the first."""
+        with self._news:
+            if since:
+                self._news.wait_for(lambda: len(self._keys) > int(since), timeout=25)
+            keys = self._keys[int(since or 0) :] if since else []
+            return {"keys": keys, "cursor": str(len(self._keys))}
+
+    def facts(self, uid: str) -> facts.TrialFacts:
+        """Return what the agents of a trial have reported."""
+        if uid not in self._running:
+            return facts.TrialFacts(uid)
+        state = "succeeded" if self.done.is_set() else "running"
+        return facts.TrialFacts(uid, attempt=1, generation=1, state=state, step=1)
+
+
 def measure(
-    kube: client_kube.KubeClient,
-    operator: Operator,
-    places: tuple[str, str],
-    count: int,
-    workers: int,
+    kube: client_kube.KubeClient, operator: Operator, load: Load, agents: Agents
 ) -> list[Figure]:
     """Return the figures of one run."""
-    many, small = places
+    many, small, count, workers = load.many, load.small, load.count, load.workers
     shape = f"{count} x {workers} pods"
     cpu, writes, begun = operator.cpu_s(), operator.writes(), time.monotonic()
     waits: list[float] = []
@@ -138,9 +201,10 @@ def measure(
     over.set()
     aside.join()
     rss = operator.rss_mb()
-    names = [item["metadata"]["name"] for item in pods(kube, many)]
-    exit_well(kube, many, names)
-    wait(lambda: phases(kube, many, "Succeeded") >= count)
+    agents.done.set()
+    for namespace in (many, small):
+        exit_well(kube, namespace)
+    wait(lambda: ended(kube, many) + ended(kube, small) >= count + len(waits))
     total = count + len(waits)
     cpu_ms = (operator.cpu_s() - cpu) * 1000 / total
     spent = (operator.writes() - writes) / total
@@ -198,11 +262,17 @@ def create(kube: client_kube.KubeClient, namespace: str, name: str, workers: int
     kube.create(f"{GROUP}/namespaces/{namespace}/experiments", document)
 
 
-def exit_well(kube: client_kube.KubeClient, namespace: str, names: list[str]) -> None:
-    """Let pods end with code 0."""
+def exit_well(kube: client_kube.KubeClient, namespace: str) -> None:
+    """Let all pods end with code 0."""
+    names = [item["metadata"]["name"] for item in pods(kube, namespace)]
     body = {"metadata": {"annotations": {"fake/exit-code": "0"}}}
     path = f"/api/v1/namespaces/{namespace}/pods"
-    in_parallel(lambda n: kube.patch(f"{path}/{names[n]}", body), len(names))
+
+    def end(name: str) -> None:
+        with contextlib.suppress(errors.NotFound):  # its trial has ended without it
+            kube.patch(f"{path}/{name}", body)
+
+    in_parallel(lambda n: end(names[n]), len(names))
 
 
 def in_parallel(work: Callable[[int], object], count: int) -> None:
@@ -229,10 +299,18 @@ def running(kube: client_kube.KubeClient, namespace: str) -> int:
     return sum(pod["status"].get("phase") == "Running" for pod in pods(kube, namespace))
 
 
-def phases(kube: client_kube.KubeClient, namespace: str, phase: str) -> int:
-    """Return how many Experiments are in a phase."""
+def ended(kube: client_kube.KubeClient, namespace: str) -> int:
+    """Return how many Experiments succeeded.
+
+    Raises:
+        SystemExit: One failed or began anew: this measures something else, as nodes that are lost.
+    """
     items = kube.get(f"{GROUP}/namespaces/{namespace}/experiments")["items"]
-    return sum(item.get("status", {}).get("phase") == phase for item in items)
+    found = [item.get("status", {}) for item in items]
+    for status in found:
+        if status.get("phase") == "Failed" or status.get("restarts"):
+            raise SystemExit(f"an Experiment did not go straight through: {status}")
+    return sum(status.get("phase") == "Succeeded" for status in found)
 
 
 def wait(done: Callable[[], Any], *, every_s: float = 0.5) -> None:
@@ -270,21 +348,26 @@ def namespaces(kube: client_kube.KubeClient, *prefixes: str) -> Iterator[tuple[s
 
 
 @contextlib.contextmanager
-def stub() -> Iterator[str]:
-    """Serve facts in the place of API and labeling service: the ranks of every trial run."""
-    still = json.dumps({"keys": [], "cursor": "1"}).encode()
+def stub(kube: client_kube.KubeClient, load: Load) -> Iterator[tuple[Agents, Load]]:
+    """Serve facts in the place of API and labeling service."""
+    agents = Agents(kube, load)
+    still = {"keys": [], "cursor": "1"}
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            changes = "/changes" in self.path
-            if changes and "since=&" not in self.path:
-                threading.Event().wait(25)
-            uid = self.path.rpartition("/")[2]
-            known = facts.TrialFacts(uid, attempt=1, generation=1, state="running", step=1)
-            view = fact_messages.TrialFactsView(trial=known)
-            body = still if changes else view.model_dump_json().encode()
+            route, _, query = self.path.partition("?")
+            if not route.endswith("/changes"):
+                known = agents.facts(route.rpartition("/")[2])
+                body = fact_messages.TrialFactsView(trial=known).model_dump_json().encode()
+            elif "/labeling/" in route:
+                if "since=1" in query:
+                    threading.Event().wait(25)
+                body = json.dumps(still).encode()
+            else:
+                since = dict(parse.parse_qsl(query)).get("since", "")
+                body = json.dumps(agents.changes(since)).encode()
             self.send_response(200)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -297,8 +380,11 @@ def stub() -> Iterator[str]:
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     threading.Thread(target=server.serve_forever, daemon=True).start()
+    for namespace in (load.many, load.small):
+        threading.Thread(target=agents.follow, args=(namespace,), daemon=True).start()
+    agents.url = f"http://127.0.0.1:{server.server_address[1]}"
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield agents, load
     finally:
         server.shutdown()
 

@@ -86,9 +86,9 @@ class Loop:
             thread.join(max(0.0, deadline - time.monotonic()))
         return not any(thread.is_alive() for thread in self._threads)
 
-    def mark(self, key: meta.Key) -> None:
+    def mark(self, key: meta.Key, *, delay_s: float = 0.0) -> None:
         """Ask for a look at a key soon; callable from any thread, also for a key that is gone."""
-        self._queue.mark(key)
+        self._queue.mark(key, delay_s=delay_s)
 
     def mark_all(self) -> None:
         """Ask for a look at everything that there is."""

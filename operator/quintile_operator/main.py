@@ -52,6 +52,9 @@ PYTHON: Final = "python"
 
 LOOK_S: Final = 0.5
 RETRY_S: Final = 2.0
+PODS_S: Final = 0.3
+"""Pods of a trial come, change and go together: one look for all of them."""
+
 GIB: Final = 2**30
 
 STOPPED: Final = 0
@@ -189,7 +192,7 @@ def build(site: Site) -> Operator:
     )
     driver = loop.Loop(looks, origins, pace=pace, watcher=site.figures)
     marks.append(driver)
-    executor.subscribe(driver.mark)
+    executor.subscribe(lambda key: driver.mark(key, delay_s=PODS_S))
     return Operator(driver, executor, facts)
 
 

@@ -91,8 +91,15 @@ class Projection:
     def apply(
         self, document: meta.Document, *, manager: str, create_only: bool = False
     ) -> meta.Document:
-        """Create or replace."""
-        made = self._store.apply(document, manager=manager, create_only=create_only)
+        """Create or replace; what nobody told of is first taken for new, which costs no reading."""
+        with self._lock:
+            is_new = create_only or meta.key_of(document) not in self._copies
+        try:
+            made = self._store.apply(document, manager=manager, create_only=is_new)
+        except errors.Conflict:
+            if create_only or not is_new:
+                raise
+            made = self._store.apply(document, manager=manager)
         self._canary.expect(made)
         return self._keep(made)
 

@@ -11,7 +11,7 @@ import collections
 import hashlib
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from quintile import ports
@@ -33,10 +33,12 @@ class _Known:
     """One distinct event: how often it was seen, and how much of that was written."""
 
     event: runplan.Event
-    count: int
-    written: int
     first_s: float
     last_s: float
+    count: int = 0
+    written: int = 0
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is counted and written: a slow write holds up equal events, no others."""
 
 
 class KubeEventSink:
@@ -65,8 +67,11 @@ class KubeEventSink:
         """
         now_s = self._clock.now()
         with self._lock:
-            known = self._remember(event, now_s)
-            if self._may_write(event.uid, now_s):
+            known, may_write = self._remember(event, now_s), self._may_write(event.uid, now_s)
+        with known.lock:
+            known.count += 1
+            known.last_s = now_s
+            if may_write:
                 self._write(known)
 
     def events(
@@ -74,8 +79,10 @@ class KubeEventSink:
     ) -> Sequence[EventView]:
         """Return the newest events of a namespace about our kinds, newest first."""
         with self._lock:
-            for known in list(self._known.values()):
-                if known.written < known.count and known.event.namespace == namespace:
+            own = [known for known in self._known.values() if known.event.namespace == namespace]
+        for known in own:
+            with known.lock:
+                if known.written < known.count:
                     self._write(known)
         selectors = [f"involvedObject.{key}={value}" for key, value in _given(kind, name)]
         query = {"fieldSelector": ",".join(selectors)} if selectors else {}
@@ -88,9 +95,7 @@ class KubeEventSink:
         name = _name(event)
         known = self._known.pop(name, None)
         if known is None:
-            known = _Known(event, count=0, written=0, first_s=now_s, last_s=now_s)
-        known.count += 1
-        known.last_s = now_s
+            known = _Known(event, first_s=now_s, last_s=now_s)
         self._known[name] = known
         while len(self._known) > KEEP:
             self._known.popitem(last=False)

@@ -124,7 +124,7 @@ def decide_trial(
     if view.before.attempt > 0 and word.outcome == "succeeded":
         draft = draft.mark("Succeeded", "True", reason="Completed", message="all ranks are done")
         draft = draft.mark("Running", "False", reason="Succeeded")
-        return _end(view, draft.note("Normal", "Succeeded", "all ranks are done"))
+        return _end(view, draft)
     if word.outcome == "finishing":
         return _decide(view, _running(view, draft), wake_s=STOP_POLL_S)
     if view.known.stop_requested:
@@ -223,10 +223,10 @@ def _deadline_left_s(view: _View) -> float | None:
 def _go_on(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> TrialDecision:
     before = view.before
     if before.attempt == 0:
-        draft = draft.put(start_time=conditions.timestamp(view.now_s))
-        return _begin(view, draft, reason="Started", message="attempt 1")
+        return _begin(view, draft.put(start_time=conditions.timestamp(view.now_s)))
     if view.suspension("Requested") or view.suspension("Suspending"):
-        return _begin(view, draft, reason="Resumed", message=f"attempt {before.attempt + 1}")
+        draft = draft.mark("Suspended", "False", reason="Resumed")
+        return _begin(view, draft.note("Normal", "Resumed", f"attempt {before.attempt + 1}"))
     if word.outcome == "failed" and word.failure is not None:
         draft = draft.put(last_failure=_stamped(before, word.failure, view))
         message = failure_hints.with_hint(describe(word.failure), word.failure)
@@ -236,12 +236,13 @@ def _go_on(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> Tri
     return _keep(view, draft)
 
 
-def _begin(view: _View, draft: trial_status.Draft, *, reason: str, message: str) -> TrialDecision:
-    """Move to the next attempt: write its number now, start it when the old one is gone."""
+def _begin(view: _View, draft: trial_status.Draft) -> TrialDecision:
+    """Move to the next attempt: write its number now, start it when the old one is gone.
+
+    No event: the one of its ranks that run, and that of a restart, name the attempt.
+    """
     draft = draft.put(attempt=view.before.attempt + 1, generation=0, in_place_restarts=0)
-    if conditions.find(view.before.conditions, "Suspended") is not None:
-        draft = draft.mark("Suspended", "False", reason=reason)
-    return _decide(view, draft.note("Normal", reason, message), wake_s=0.0)
+    return _decide(view, draft, wake_s=0.0)
 
 
 def _again(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> TrialDecision:
@@ -261,7 +262,7 @@ def _again(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> Tri
     draft = draft.mark("Running", "False", reason="Restarting")
     kind = "Warning" if counted else "Normal"
     draft = draft.note(kind, "Restarting", f"attempt {view.before.attempt}: {describe(failure)}")
-    return _begin(view, draft, reason="Restarted", message=f"attempt {view.before.attempt + 1}")
+    return _begin(view, draft)
 
 
 def _keep(view: _View, draft: trial_status.Draft) -> TrialDecision:

@@ -29,7 +29,7 @@ from quintile_operator import (
 WRITES_OF_A_TRIAL = 8
 """To an Experiment and its Trial from the first look to the last, progress apart."""
 
-EVENTS_OF_A_TRIAL = 4
+EVENTS_OF_A_TRIAL = 2
 Place = tuple[client_kube.KubeClient, str]
 
 

@@ -150,7 +150,7 @@ def test_a_broken_attempt_is_followed_by_the_next(
     assert status.last_failure is not None
     assert status.last_failure.reason == reason
     assert made.actions == ()
-    assert reasons(made) == ["Restarting", "Restarted"]
+    assert reasons(made) == ["Restarting"]
 
 
 def test_the_old_attempt_must_be_gone_before_the_next_starts() -> None:
