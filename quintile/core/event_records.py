@@ -1,4 +1,4 @@
-"""Records of TensorBoard event files: scalars and session marks, encoded without TensorBoard. Pure.
+"""Records of TensorBoard event files: scalars and session marks, without TensorBoard. Pure.
 
 A file begins with ``version`` and, after a restart, with ``session``, whose step tells readers to
 forget what an earlier file says from there on. Records are framed as TFRecord (masked CRC-32C).
@@ -7,13 +7,25 @@ forget what an earlier file says from there on. Records are framed as TFRecord (
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Final
 
 VERSION: Final = "brain.Event:2"
 _POLYNOMIAL: Final = 0x82F63B78
 _MASK_DELTA: Final = 0xA282EAD8
 _SESSION_START: Final = 1
+_HEAD: Final = 12
+_TAIL: Final = 4
+LARGEST_RECORD: Final = 1 << 30
+
+
+@dataclass(frozen=True)
+class Scalars:
+    """Scalars by tag at a step, as a file holds them."""
+
+    step: int
+    values: Mapping[str, float]
 
 
 def _table() -> tuple[int, ...]:
@@ -52,6 +64,72 @@ def masked(data: bytes) -> int:
         crc = (crc >> 8) ^ _CRC[(crc ^ byte) & 0xFF]
     crc ^= 0xFFFFFFFF
     return (((crc >> 15) | (crc << 17)) + _MASK_DELTA) & 0xFFFFFFFF
+
+
+def read(data: bytes) -> tuple[list[Scalars], int]:
+    """Return the scalars of the whole records in ``data`` and how many bytes those take.
+
+    Everything else that a record may hold (histograms, images, texts) is passed over.
+
+    Raises:
+        ValueError: These are no records.
+    """
+    found, place = [], 0
+    while len(data) - place >= _HEAD:
+        (length,) = struct.unpack_from("<Q", data, place)
+        if length > LARGEST_RECORD:
+            raise ValueError(f"a record of {length} bytes; these are no TensorBoard events")
+        if len(data) - place < _HEAD + length + _TAIL:
+            break
+        entry = _scalars_of(data[place + _HEAD : place + _HEAD + length])
+        if entry.values:
+            found.append(entry)
+        place += _HEAD + length + _TAIL
+    return found, place
+
+
+def _scalars_of(event: bytes) -> Scalars:
+    step, values = 0, {}
+    for number, content in _fields(event):
+        if number == 2 and isinstance(content, int):
+            step = content - 2**64 if content >= 2**63 else content
+        elif number == 5 and isinstance(content, bytes):
+            for _, value in _fields(content):
+                parts = dict(_fields(value)) if isinstance(value, bytes) else {}
+                tag, simple = parts.get(1), parts.get(2)
+                if isinstance(tag, bytes) and isinstance(simple, bytes):
+                    values[tag.decode()] = struct.unpack("<f", simple)[0]
+    return Scalars(step, values)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, bytes | int]]:
+    """Yield number and content of each field: an integer, or the bytes of all else."""
+    place = 0
+    while place < len(data):
+        key, place = _varint_at(data, place)
+        number, kind = key >> 3, key & 7
+        if kind == 0:
+            value, place = _varint_at(data, place)
+            yield number, value
+            continue
+        size = {1: 8, 5: 4}.get(kind, 0)
+        if kind == 2:
+            size, place = _varint_at(data, place)
+        elif not size:
+            raise ValueError(f"a field of kind {kind}; these are no TensorBoard events")
+        yield number, data[place : place + size]
+        place += size
+
+
+def _varint_at(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while place < len(data):
+        byte = data[place]
+        value |= (byte & 0x7F) << shift
+        place, shift = place + 1, shift + 7
+        if byte < 0x80:
+            return value, place
+    raise ValueError("a record ends within a number; these are no TensorBoard events")
 
 
 def _framed(event: bytes) -> bytes:

@@ -28,7 +28,7 @@ from quintile_trainer import hyper, layout, opaque, reporter, worker_env
 if TYPE_CHECKING:
     import torch
 
-    from quintile_trainer import script_data
+    from quintile_trainer import own_curves, script_data
     from quintile_trainer.ps import drop_in
 
 
@@ -149,6 +149,14 @@ class Context:
                 "[quintile] the script never used its parameter servers; it gets them from "
                 "context.current().parameter_servers(model, optimizer)\n"
             )
+
+    def follow_curves(self, folder: Path) -> own_curves.Follower:
+        """Report the scalars of event files in a folder from now on."""
+        from quintile_trainer import own_curves
+
+        found = own_curves.Follower(folder, self._report.log)
+        found.start()
+        return found
 
     def should_stop(self) -> bool:
         """Return whether this rank was asked to save its state and leave (with exit code 75)."""

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from quintile_trainer import context, failures, joining, worker_env
+from quintile_trainer import context, failures, joining, own_curves, worker_env
 
 
 def run(env: worker_env.WorkerEnv) -> None:
@@ -32,6 +32,10 @@ def run(env: worker_env.WorkerEnv) -> None:
     entry, arguments = spec["entry"], list(spec.get("args", []))
     sys.argv = [entry, *arguments]
     os.environ["QUINTILE_HPARAMS"] = json.dumps(env.hparams)
+    curves = env.folder.root / f"curves-{env.rank}"
+    os.environ[own_curves.VARIABLE] = str(curves)
+    # The metrics of rank 0 are the ones that are shown.
+    followed = context.current().follow_curves(curves) if env.rank == 0 else None
     try:
         try:
             if ":" in entry:
@@ -44,6 +48,8 @@ def run(env: worker_env.WorkerEnv) -> None:
         context.current().leave_servers()
         context.current().tell_accounting()
     finally:
+        if followed is not None:
+            followed.close()
         context.end()
 
 
