@@ -31,7 +31,7 @@ WATCH_SLACK_S: Final = 15.0
 
 _APPLY: Final = "application/apply-patch+yaml"
 _PATCHES: Final = {"merge": "application/merge-patch+json", "json": "application/json-patch+json"}
-_METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
+METADATA: Final = "application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1"
 _PLAIN: Final[Mapping[str, str]] = {}
 _POOL: Final = 16
 _IN_CLUSTER: Final = "KUBERNETES_SERVICE_HOST"
@@ -121,7 +121,7 @@ class KubeClient:
             NotFound: Nothing there.
             Rejected: It may not be read.
         """
-        found = self._call("GET", path, {}, headers={"Accept": _METADATA})["metadata"]
+        found = self._call("GET", path, {}, headers={"Accept": METADATA})["metadata"]
         return dict(found)
 
     def create(self, path: str, document: meta.Document, *, manager: str = "") -> meta.Document:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pathlib
 import secrets
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 
 import pytest
+import yaml
 
 from quintile import ports
 from quintile.adapters import client_kube
@@ -65,6 +68,34 @@ def prepare(kube: client_kube.KubeClient, namespace: str) -> None:
         "automountServiceAccountToken": False,
     }
     kube.create(f"/api/v1/namespaces/{namespace}/serviceaccounts", account)
+
+
+def account(
+    kube: client_kube.KubeClient, namespace: str, name: str, rules: Sequence[meta.Document]
+) -> client_kube.KubeClient:
+    """Return a client of an account of ours that may do what ``rules`` say, in its namespace."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    head = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": name}}
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    own = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name}}
+    kube.create(accounts, own)
+    kube.create(f"{rbac}/roles", {**head, "kind": "Role", "rules": list(rules)})
+    binding = {
+        **head,
+        "kind": "RoleBinding",
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": namespace}],
+    }
+    kube.create(f"{rbac}/rolebindings", binding)
+    asked = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    token = kube.create(f"{accounts}/{name}/token", asked)["status"]["token"]
+    config = yaml.safe_load(pathlib.Path(os.environ["KUBECONFIG"]).read_text())
+    for user in config["users"]:
+        user["user"] = {"token": token}
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(config, file)
+        file.flush()
+        return client_kube.load(agent=name, kubeconfig=file.name)
 
 
 @contextlib.contextmanager

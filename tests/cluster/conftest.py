@@ -22,6 +22,7 @@ from quintile.adapters import (
     facts_joined,
     object_directory,
     resource_kube,
+    secrets_kube,
     signals,
     signed_urls,
     sql,
@@ -35,7 +36,7 @@ from quintile.testing import facts as fake_facts
 from quintile_api import app as api_app
 from quintile_api import facts as api_facts
 from quintile_api.identity import sign_in
-from quintile_operator import executor_kubernetes, loop, parts, reconciler, sources
+from quintile_operator import executor_kubernetes, gate, loop, parts, reconciler, sources
 from quintile_operator.manifests import pods
 
 PATIENCE_S = 240.0
@@ -50,6 +51,7 @@ class Platform:
     url: str
     token: str
     executor: executor_kubernetes.KubernetesExecutor
+    driver: loop.Loop
 
     def client(self) -> clients.AsyncClient:
         return clients.AsyncClient(self.url, token=self.token)
@@ -211,12 +213,17 @@ def _run(
             minter=signer,
             api_url=url,
             python="python",
+            gate=gate.Gate(
+                resources,
+                lambda key: driver.mark(key),
+                secrets_kube.WorkerSecrets(kube).check,
+            ),
         )
     )
     driver = loop.Loop(reconcile, sources.local(resources, facts, loop.Pace()))
     executor.subscribe(driver.mark)
     driver.start()
-    yield Platform(kube, namespace, url, token, executor)
+    yield Platform(kube, namespace, url, token, executor, driver)
     driver.stop()
     executor.close()
     server.should_exit = True
