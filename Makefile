@@ -7,7 +7,7 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web test-postgres test-cluster crds openapi chart images kind horovod docs lock check bench bench-training bench-scale bench-peers clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web test-postgres test-cluster crds openapi chart images kind horovod docs transcripts lock check bench bench-training bench-scale bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -86,6 +86,9 @@ horovod: $(STAMP) ## build the Horovod wheel once and install it (needs g++ and 
 docs: $(STAMP) ## write the generated reference pages
 	$(RUN)/python -m quintile.settings docs/reference/settings.md
 	$(RUN)/python -m quintile.cli.reference docs/reference/cli.md
+
+transcripts: $(STAMP) ## write what kubectl says into docs/how-to/kubectl.md (a cluster made ready as the page says)
+	$(RUN)/python deploy/kind/transcripts.py docs/how-to/kubectl.md
 
 lock: $(STAMP) ## resolve the lock files again (needs uv)
 	$(PY) requirements/lock.py
