@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import httpx
 import pytest
@@ -28,10 +27,9 @@ from quintile.adapters import (
     sql,
     tokens_ed25519,
 )
-from quintile.core import errors, meta
 from quintile.sdk import bundles
 from quintile.sdk import client as clients
-from quintile.testing import clusters, waiting
+from quintile.testing import clusters, projects
 from quintile.testing import facts as fake_facts
 from quintile_api import app as api_app
 from quintile_api import facts as api_facts
@@ -39,15 +37,11 @@ from quintile_api.identity import sign_in
 from quintile_operator import executor_kubernetes, gate, loop, parts, reconciler, sources
 from quintile_operator.manifests import pods
 
-PATIENCE_S = 240.0
-
 
 @dataclass
-class Platform:
+class Platform(projects.Project):
     """Everything that is needed to run trials in pods of one namespace."""
 
-    kube: client_kube.KubeClient
-    namespace: str
     url: str
     token: str
     executor: executor_kubernetes.KubernetesExecutor
@@ -55,42 +49,6 @@ class Platform:
 
     def client(self) -> clients.AsyncClient:
         return clients.AsyncClient(self.url, token=self.token)
-
-    def path(self, plural: str, name: str = "") -> str:
-        root = "/api/v1" if plural == "pods" else "/apis/quintile.dev/v1alpha1"
-        whole = f"{root}/namespaces/{self.namespace}/{plural}"
-        return f"{whole}/{name}" if name else whole
-
-    def submit(self, name: str, spec: meta.Document) -> None:
-        document = {
-            "apiVersion": meta.API_VERSION,
-            "kind": "Experiment",
-            "metadata": {"name": name},
-            "spec": spec,
-        }
-        self.kube.create(self.path("experiments"), document)
-
-    def trial(self, experiment: str) -> meta.Document:
-        """The first trial of an experiment, empty before it exists."""
-        for item in self.kube.get(self.path("trials"))["items"]:
-            if item["spec"]["experiment"] == experiment:
-                return item
-        return {}
-
-    def status(self, experiment: str) -> meta.Document:
-        found: meta.Document = self.trial(experiment).get("status", {})
-        return found
-
-    def condition(self, experiment: str, kind: str) -> meta.Document:
-        for entry in self.status(experiment).get("conditions", ()):
-            if entry["type"] == kind:
-                return dict(entry)
-        return {}
-
-    def pods(self, experiment: str) -> list[meta.Document]:
-        labels = f"quintile.dev/trial-uid={self.trial(experiment)['metadata']['uid']}"
-        found: list[meta.Document] = self.kube.get(self.path("pods"), labelSelector=labels)["items"]
-        return found
 
     def bundle(self, text: str) -> str:
         """Store a script as ``train.py``; return the sha256 of its bundle."""
@@ -103,41 +61,6 @@ class Platform:
         )
         answer.raise_for_status()
         return made.sha256
-
-    def until_told(self, experiment: str, look: Any) -> meta.Document:
-        """Wait for something of a status; a trial that fails meanwhile is a fault of the test."""
-
-        def is_so() -> bool:
-            status = self.status(experiment)
-            assert status.get("phase") != "Failed" or look(status), status
-            return bool(look(status))
-
-        self.until(is_so)
-        return self.status(experiment)
-
-    def until(self, look: Any) -> Any:
-        """Wait; an API server that is busy for a moment is asked again."""
-
-        def patient() -> Any:
-            try:
-                return look()
-            except errors.Unavailable:
-                return None
-
-        return waiting.until(patient, timeout_s=PATIENCE_S)
-
-    def until_phase(self, experiment: str, *phases: str) -> meta.Document:
-        """Wait for a phase of the trial; return its status."""
-        ends = {*phases, "Failed", "Stopped"}
-        self.until(lambda: self.status(experiment).get("phase") in ends)
-        status = self.status(experiment)
-        assert status["phase"] in phases, status
-        return status
-
-    def remove(self, experiment: str) -> None:
-        """Delete an experiment and wait until its pods are gone."""
-        self.kube.delete(self.path("experiments", experiment))
-        self.until(lambda: not self.trial(experiment))
 
 
 def site(host: str) -> pods.PodSite:
