@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 from typing import Any
 
 import pytest
 
 from quintile.core import meta
+from quintile.testing import strikes
 
 pytestmark = pytest.mark.timeout(300)
 SLEEPY = """
@@ -29,28 +29,6 @@ def spec(bundle: str, **run: Any) -> meta.Document:
         "checkpoint": {"graceSeconds": 3},
         "failure": {"maxRestarts": 2, "maxInPlaceRestarts": 0},
     }
-
-
-FATAL = """
-import re
-for line in open("/proc/1/maps"):
-    found = re.match(r"([0-9a-f]+)-([0-9a-f]+) r-xp .*(libc|ld-linux)", line)
-    if found:
-        first, last = (int(part, 16) for part in found.groups()[:2])
-        with open("/proc/1/mem", "r+b", buffering=0) as memory:
-            memory.seek(first)
-            memory.write(b"\\xcc" * (last - first))
-"""
-"""Breaks the code of the first process of a pod: no signal from inside could end it."""
-
-
-def kill_agent(platform: Any, pod: str) -> None:
-    """End an agent without a word, as a fault of the machine would."""
-    words = ["kubectl", "--namespace", platform.namespace, "exec", pod, "--"]
-    done = subprocess.run(
-        [*words, "python", "-c", FATAL], capture_output=True, text=True, check=False
-    )
-    assert "Permission" not in done.stderr, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +53,7 @@ def test_a_pod_that_is_deleted_by_force_is_followed_by_another(platform: Any, sl
     platform.submit("forced", spec(sleepy))
     platform.until_phase("forced", "Running")
     name = platform.pods("forced")[0]["metadata"]["name"]
-    words = ["kubectl", "--namespace", platform.namespace, "delete", "pod", name, "--force"]
-    subprocess.run(words, capture_output=True, check=True)
+    strikes.pod(platform, name)
     platform.until(
         lambda: (
             platform.condition("forced", "Running").get("status") == "True"
@@ -89,7 +66,7 @@ def test_a_pod_that_is_deleted_by_force_is_followed_by_another(platform: Any, sl
 def test_a_lost_agent_is_followed_by_another_attempt(platform: Any, sleepy: str) -> None:
     platform.submit("lost", spec(sleepy))
     platform.until_phase("lost", "Running")
-    kill_agent(platform, platform.pods("lost")[0]["metadata"]["name"])
+    strikes.first_process(platform, platform.pods("lost")[0]["metadata"]["name"])
     platform.until_told("lost", lambda told: told.get("attempt") == 2)
     failure = platform.status("lost")["lastFailure"]
     assert (failure["reason"], platform.status("lost")["restarts"]) == ("AgentLost", 1)
