@@ -99,6 +99,9 @@ def test_tokens_open_their_own_round_alone(world: Any) -> None:
     assert answer.status_code == 403
     assert "does not compute round 0 of this labeling job" in answer.json()["detail"]
     assert foreign.open().status_code == 200
+    body = foreign.result()
+    assert worker.client.post(f"{foreign.path}/result", json=body).status_code == 403
+    assert foreign.hand_in(body).status_code == 200
     assert worker.open(attempt=2).status_code == 409
     assert (
         world.person("max", "manager").post(f"{worker.path}/open", json={"attempt": 1}).status_code
