@@ -222,11 +222,14 @@ def _deadline_left_s(view: _View) -> float | None:
 
 def _go_on(view: _View, draft: trial_status.Draft, word: verdict.Verdict) -> TrialDecision:
     before = view.before
+    resumed = view.suspension("Requested") or view.suspension("Suspending")
     if before.attempt == 0:
-        return _begin(view, draft.put(start_time=conditions.timestamp(view.now_s)))
-    if view.suspension("Requested") or view.suspension("Suspending"):
+        draft = draft.put(start_time=conditions.timestamp(view.now_s))
+    if resumed:
         draft = draft.mark("Suspended", "False", reason="Resumed")
-        return _begin(view, draft.note("Normal", "Resumed", f"attempt {before.attempt + 1}"))
+        draft = draft.note("Normal", "Resumed", f"attempt {before.attempt + 1}")
+    if resumed or before.attempt == 0:
+        return _begin(view, draft)
     if word.outcome == "failed" and word.failure is not None:
         draft = draft.put(last_failure=_stamped(before, word.failure, view))
         message = failure_hints.with_hint(describe(word.failure), word.failure)

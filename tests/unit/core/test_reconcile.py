@@ -276,6 +276,10 @@ def test_a_suspension_that_was_begun_is_never_continued_as_the_same_attempt() ->
 def test_a_new_trial_can_be_suspended_from_the_start() -> None:
     made = decide(trial(suspend=True))
     assert (made.status.phase, made.status.attempt, made.actions) == ("Suspended", 0, ())
+    begun_at = decide(trial(made.status))
+    assert begun_at.status.attempt == 1
+    assert begun_at.status.phase == "Pending"
+    assert decide(trial(begun_at.status)).status.attempt == 1  # not one more for the resume
 
 
 def test_the_deadline_counts_from_the_start_or_from_the_resume() -> None:
