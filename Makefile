@@ -104,7 +104,7 @@ bench-training: $(STAMP) ## figures of distributed training (20 minutes; QUICK=1
 	$(RUN)/python bench/training $(if $(QUICK),--quick)
 
 bench-scale: $(STAMP) ## what the operator costs at 1,000 Experiments (a cluster with kwok's nodes)
-	$(RUN)/python bench/scale.py
+	$(RUN)/python bench/scale
 
 bench-peers: $(STAMP) ## an environment with the libraries that bench-training compares with
 	$(PY) requirements/peers.py
