@@ -4,7 +4,7 @@ Per mode an undisturbed run, then one that takes the same steps more slowly whil
 another is killed. Needs what ``quintile.testing.releases`` names. The kubelet and the node are left
 out without two commands in the environment, run by a shell, that stop and start the kubelet of the
 node that trials run on: ``QUINTILE_TEST_STOP_KUBELET`` and ``QUINTILE_TEST_START_KUBELET``. A
-kube-proxy that ends with its Node, and that nothing restarts, is the second command's business, too.
+kube-proxy that ends with its Node, and that nothing restarts, is started by the second command.
 """
 
 from __future__ import annotations
