@@ -1,8 +1,8 @@
 """Curves that a script writes with a SummaryWriter of its own: reported as metrics, while it runs.
 
 The script writes into the folder that ``QUINTILE_TENSORBOARD`` names; of rank 0 the scalars are
-read from there and reported, so that they are wherever the platform shows metrics. Standard
-library only.
+read from there and reported, so that they are wherever the platform shows metrics. Loads the
+standard library alone until something is there to read.
 """
 
 from __future__ import annotations
@@ -11,8 +11,6 @@ import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from quintile.core import event_records
 
 VARIABLE = "QUINTILE_TENSORBOARD"
 EVERY_S = 2.0
@@ -53,6 +51,8 @@ class Follower:
 
     def _take(self, path: Path) -> bool:
         """Report the next records of a file; return whether there may be more."""
+        from quintile.core import event_records
+
         size = PIECE
         while True:
             with path.open("rb") as file:
