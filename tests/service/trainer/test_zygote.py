@@ -52,7 +52,7 @@ TELLS = """
         time.sleep(600)
     sys.exit(int(sys.argv[2]))
 """
-OF_A_GENERATION = {"QUINTILE_RUN", "MASTER_PORT"}
+OF_A_GENERATION = {"QUINTILE_RUN", "QUINTILE_TENSORBOARD", "MASTER_PORT"}
 
 
 def seen(run: Any, generation: int) -> dict[str, Any]:
