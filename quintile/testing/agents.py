@@ -21,7 +21,7 @@ from typing import Any
 from quintile.core import experiment, plan, runplan
 from quintile.core.meta import API_VERSION
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 POLL_S = 0.01
 NOT_FOR_AGENTS = ("QUINTILE_", "PYTEST_", "COV_")
 

@@ -11,7 +11,7 @@ LookT = TypeVar("LookT")
 LOOK_S = 0.005
 
 
-def until(look: Callable[[], LookT], *, timeout_s: float = 20.0, look_s: float = LOOK_S) -> LookT:
+def until(look: Callable[[], LookT], *, timeout_s: float = 60.0, look_s: float = LOOK_S) -> LookT:
     """Return what ``look`` returns as soon as it is truthy; asks every ``look_s``.
 
     Raises:

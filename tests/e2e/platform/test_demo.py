@@ -30,7 +30,7 @@ KEYS = [
     "ui",
 ]
 RUN_KEYS = ["name", "mode", "workers", "phase", "eval_accuracy", "images_per_second", "seconds"]
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 
 
 def start(folder: pathlib.Path, *options: str) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from quintile.sdk import Estimator, Experiment, HParams, RunConfig
 from quintile.testing import instances
 
 pytestmark = [pytest.mark.torch, pytest.mark.timeout(300)]
-DEADLINE_S = 120.0
+DEADLINE_S = 240.0
 ITEMS = 60
 BATCH = 4
 """Of one worker; with the two that are submitted a step has 8 samples, and an epoch 8 steps."""

@@ -29,7 +29,7 @@ SURE_ANSWERS = 75
 AGENT_KILL = 1
 """At this kill the training agent dies too, as when the machine loses power."""
 
-DEADLINE_S = 90.0
+DEADLINE_S = 240.0
 PROJECT = "default"
 JOB = "labels"
 RUN = "train"

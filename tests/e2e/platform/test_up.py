@@ -19,7 +19,7 @@ import pytest
 
 from quintile.testing import digit_imports, instances
 
-DEADLINE_S = 60.0
+DEADLINE_S = 180.0
 SPEC: dict[str, Any] = {
     "dataset": {"name": digit_imports.DATASET, "version": 1},
     "estimator": {"builtin": {"model": "resnet8"}},

@@ -54,7 +54,7 @@ def test_nothing_is_lost_or_doubled_while_the_server_is_away(tmp_path: pathlib.P
         away = least(tmp_path)
         agents.until(lambda: least(tmp_path) >= away + AWAY_STEPS, what="steps on their own")
         server.start()
-        job.wait_until_finish(60)
+        job.wait_until_finish(180)
         check(job, request=server.request)
         session.close()
         blocking.forget()

@@ -35,7 +35,7 @@ SPEC: dict[str, Any] = {
 
 
 async def until(holds: Callable[[], Awaitable[Any]], *, what: str) -> Any:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not (found := await holds()):
         assert time.monotonic() < deadline, f"not in time: {what}"
         await anyio.sleep(0.05)
