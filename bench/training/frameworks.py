@@ -10,7 +10,6 @@ theirs do nothing but train: no logger, no checkpoint, no progress bar.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import os
 import pathlib
@@ -18,7 +17,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import loop
@@ -52,13 +50,7 @@ def main() -> None:
         sys.exit(subprocess.run([PEERS, *sys.argv, "--inside"], env=env, check=False).returncode)
     torch.set_num_threads(1)
     rows = measure(runs=5 if asked.quick else 9)
-    for row in rows:
-        print(
-            f"{row.name}: {row.ours:.4g} {row.unit} beside {row.peer:.4g}, {row.ratio:.3f} "
-            f"({row.low:.3f} to {row.high:.3f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
-        )
-    if asked.out:
-        asked.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    pairs.tell(rows, asked.out)
 
 
 def measure(*, runs: int) -> list[pairs.Row]:

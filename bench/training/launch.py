@@ -10,14 +10,12 @@ take turns, each to the end of its run.
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 
 import pairs
 
@@ -43,12 +41,7 @@ def main() -> None:
             finally:
                 session.close()
                 blocking.forget()
-    print(
-        f"{row.name}: {row.ours:.2f} {row.unit} beside {row.peer:.2f}, {row.ratio:.2f} "
-        f"({row.low:.2f} to {row.high:.2f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
-    )
-    if asked.out:
-        asked.out.write_text(json.dumps([asdict(row)], indent=1) + "\n")
+    pairs.tell([row], asked.out)
 
 
 def measure(folder: pathlib.Path, *, starts: int) -> pairs.Row:

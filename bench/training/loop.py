@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import pathlib
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -49,13 +47,7 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     rows = measure(runs=5 if asked.quick else 11)
-    for row in rows:
-        print(
-            f"{row.name}: {row.ours:.4g} {row.unit} beside {row.peer:.4g}, {row.ratio:.3f} "
-            f"({row.low:.3f} to {row.high:.3f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
-        )
-    if asked.out:
-        asked.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    pairs.tell(rows, asked.out)
 
 
 def measure(*, runs: int) -> list[pairs.Row]:

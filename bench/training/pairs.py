@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import random
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Literal
 
 SAMPLES = 2000
@@ -28,6 +30,17 @@ class Row:
     bar: float
     met: bool
     unit: str
+
+
+def tell(rows: Sequence[Row], out: pathlib.Path | None) -> None:
+    """Print rows, and store them as JSON where ``--out`` says."""
+    for one in rows:
+        print(
+            f"{one.name}: {one.ours:.4g} {one.unit} beside {one.peer:.4g}, {one.ratio:.3f} "
+            f"({one.low:.3f} to {one.high:.3f}), bar {one.bar}: {'met' if one.met else 'MISSED'}"
+        )
+    if out:
+        out.write_text(json.dumps([asdict(one) for one in rows], indent=1) + "\n")
 
 
 def row(

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 
 import anyio
 import pairs
@@ -103,13 +103,7 @@ def main() -> None:
             finally:
                 session.close()
                 blocking.forget()
-    for row in rows:
-        print(
-            f"{row.name}: {row.ours:.2f} {row.unit} beside {row.peer:.2f}, {row.ratio:.1f} "
-            f"({row.low:.1f} to {row.high:.1f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
-        )
-    if asked.out:
-        asked.out.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n")
+    pairs.tell(rows, asked.out)
 
 
 def measure(running: instances.Instance, folder: pathlib.Path, *, kills: int) -> list[pairs.Row]:

@@ -9,13 +9,11 @@ is how long the caller waits; writing is over before the next block begins. Bloc
 from __future__ import annotations
 
 import argparse
-import json
 import pathlib
 import shutil
 import tempfile
 import time
 import warnings
-from dataclasses import asdict
 
 import pairs
 import torch
@@ -37,12 +35,7 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         row = measure(pathlib.Path(folder), blocks=5 if asked.quick else 11)
-    print(
-        f"{row.name}: {row.ours:.0f} {row.unit} beside {row.peer:.0f}, {row.ratio:.2f} "
-        f"({row.low:.2f} to {row.high:.2f}), bar {row.bar}: {'met' if row.met else 'MISSED'}"
-    )
-    if asked.out:
-        asked.out.write_text(json.dumps([asdict(row)], indent=1) + "\n")
+    pairs.tell([row], asked.out)
 
 
 def measure(folder: pathlib.Path, *, blocks: int) -> pairs.Row:
