@@ -226,5 +226,8 @@ def trainers(agent: int) -> Iterator[int]:
     """Yield the pids of an agent's ranks and servers: its children but the zygote."""
     for pid in children(agent):
         with contextlib.suppress(OSError):
-            if pathlib.Path(f"/proc/{pid}/comm").read_text().strip() != "zygote":
+            started = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            name = pathlib.Path(f"/proc/{pid}/comm").read_text()
+            # A zygote has no name of its own while it loads; a rank that it forked is called so.
+            if b"quintile_trainer.zygote" not in started or name.startswith("rank-"):
                 yield pid
