@@ -25,6 +25,7 @@ from quintile.core import (
     labeling_job,
     meta,
     plan,
+    pod_overrides,
     reconcile,
     rollup,
     rounds,
@@ -35,6 +36,9 @@ from quintile_operator import gate, turns
 from quintile_operator.parts import Parts
 
 MANAGER: Final = "quintile-operator"
+OUTAGE_S: Final = 20.0
+"""A service that restarts is away for less, and no reason to write to every resource."""
+
 GONE_GRACE_S: Final = 5.0
 """What processes of a deleted trial get between SIGTERM and SIGKILL."""
 
@@ -47,11 +51,15 @@ _LOG: Final = logs.get(__name__)
 
 
 class Reconciler:
-    """Holds no state but when it last wrote progress. Blocking; thread-safe for distinct keys."""
+    """Holds no state but since when something is so, to write it late or seldom.
+
+    Blocking; thread-safe for distinct keys.
+    """
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._pace = _Pace()
+        self._outage = _Outage()
 
     def reconcile(self, key: meta.Key) -> float | None:
         """Do what a resource needs now.
@@ -95,12 +103,19 @@ class Reconciler:
         trial = experiment.Trial.model_validate(document)
         # Replicas are observed before the facts are read; see ``core.verdict``.
         replicas = self._parts.executor.observe(uid)
-        known = self._parts.facts.trial(uid)
+        before = trial.status or experiment.TrialStatus()
         now_s = self._parts.clock.now()
+        try:
+            known = self._parts.facts.trial(uid)
+        except errors.Unavailable as error:
+            if self._outage.lasts(key.kind, now_s=now_s):
+                decided = reconcile.decide_unheard(trial, error, now_s=now_s)
+                self._carry_out(key, uid, before=before, decided=decided)
+            raise
+        self._outage.ends(key.kind)
         decided = reconcile.decide_trial(trial, known, replicas, now_s=now_s)
         if self._parts.gate is not None:
             decided = self._parts.gate.decide(trial, decided, replicas, now_s=now_s)
-        before = trial.status or experiment.TrialStatus()
         wake_s = self._carry_out(key, uid, before=before, decided=decided)
         for action in decided.actions:
             if isinstance(action, decision.EnsureAttempt):
@@ -129,9 +144,12 @@ class Reconciler:
         if self._parts.gate is not None:
             parent = self._parts.gate.settled(parent)
         # What began is not held back by a queue or runtime that changed since.
-        if self._parts.gate is not None and not stored:
+        if not stored:
             try:
-                self._parts.gate.check(parent)
+                if self._parts.gate is not None:
+                    self._parts.gate.check(parent)
+                else:
+                    pod_overrides.check_no_pods(parent.spec)
             except (errors.InvalidSpec, errors.Blocked) as error:
                 return rollup.hold(parent, error, now_s=now_s, wake_s=turns.REFUSED_AGAIN_S)
         return rollup.decide_experiment(parent, stored, now_s=now_s)
@@ -142,7 +160,14 @@ class Reconciler:
         if job_status.is_terminal(before):
             return None
         uid, now_s = job.metadata.uid, self._parts.clock.now()
-        known = self._parts.facts.job(uid)
+        try:
+            known = self._parts.facts.job(uid)
+        except errors.Unavailable as error:
+            if self._outage.lasts(key.kind, now_s=now_s):
+                unheard = cycle.decide_unheard(job, error, now_s=now_s)
+                self._carry_out(key, uid, before=before, decided=unheard)
+            raise
+        self._outage.ends(key.kind)
         refused: errors.InvalidSpec | None = None
         if known is None or before.observed_generation != job.metadata.generation:
             try:
@@ -282,6 +307,24 @@ class _Pace:
         """Forget a resource that is over."""
         with self._lock:
             self._written.pop(uid, None)
+
+
+class _Outage:
+    """Since when the facts of a kind cannot be read. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, float] = {}
+        self._lock = threading.Lock()
+
+    def lasts(self, kind: str, *, now_s: float) -> bool:
+        """Return whether they have been away for so long that it is worth a write."""
+        with self._lock:
+            return now_s - self._since.setdefault(kind, now_s) >= OUTAGE_S
+
+    def ends(self, kind: str) -> None:
+        """Take that they were read."""
+        with self._lock:
+            self._since.pop(kind, None)
 
 
 def _closed(known: facts.JobFacts) -> Sequence[facts.RoundFact]:

@@ -11,6 +11,7 @@ uncovered items are answered by people if the spec says so, then the result is e
 
 from __future__ import annotations
 
+import dataclasses
 import fractions
 import math
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from quintile.core import (
     job_status,
     labeling_job,
     meta,
+    reporting,
     rollup,
     rounds,
 )
@@ -211,9 +213,21 @@ def decide(
     changes = [_accepted(job, refused)]
     changes += job_status.round_conditions(job, known, experiments)
     changes += job_status.outcome_conditions(job, known)
+    changes += reporting.back(job.status.conditions if job.status is not None else ())
     fields = job_status.figures(job, known)
     actions = _rounds_to_run(job, known, experiments)
     return job_status.decide(job, changes, now_s=now_s, fields=fields, actions=actions)
+
+
+def decide_unheard(
+    job: labeling_job.LabelingJob, error: errors.Unavailable, *, now_s: float
+) -> JobDecision:
+    """Return the status of a job of which nothing can be heard; nothing is done about it."""
+    decided = job_status.decide(job, [reporting.away(error)], now_s=now_s)
+    # The service has not seen this generation, and must be handed it when it is back.
+    seen = job.status.observed_generation if job.status is not None else 0
+    status = decided.status.model_copy(update={"observed_generation": seen})
+    return dataclasses.replace(decided, status=status)
 
 
 def refuse(

@@ -14,6 +14,7 @@ from quintile.core import (
     facts,
     labeling_job,
     meta,
+    reporting,
     rounds,
     runplan,
 )
@@ -159,13 +160,14 @@ def _phase(merged: list[meta.Condition]) -> tuple[str, meta.Condition | None]:
     refused = accepted if accepted is not None and accepted.status == "False" else None
     failed = conditions.find(merged, "RoundFailed")
     progressing = conditions.find(merged, "Progressing")
+    away = conditions.find(merged, reporting.KIND) if reporting.is_away(merged) else None
     if progressing is None or accepted is None:
-        return "Pending", refused
+        return "Pending", refused or away
     if refused is not None:
         return progressing.reason, refused
     if failed is not None and failed.status == "True":
         return progressing.reason, failed
-    return progressing.reason, progressing
+    return progressing.reason, away or progressing
 
 
 def _failed_round(

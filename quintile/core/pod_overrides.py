@@ -34,6 +34,22 @@ def check(spec: experiment.ExperimentSpec, runtime: admin_kinds.ClusterRuntime |
             quantities.memory_bytes(volume.empty_dir.size_limit, field=field)
 
 
+def check_no_pods(spec: experiment.ExperimentSpec) -> None:
+    """Refuse what only pods can have, on one machine; queue, runtime and image mean nothing there.
+
+    Raises:
+        InvalidSpec: Names the field.
+    """
+    asked = {"secretRefs": spec.secret_refs, "podOverrides": spec.pod_overrides}
+    for field, value in asked.items():
+        if value:
+            raise errors.InvalidSpec(
+                f"spec.{field} is for pods of a cluster, and this server runs on one machine.",
+                hint="Leave it out here; give what ranks need by --env or spec.estimator.env.",
+                field=f"spec.{field}",
+            )
+
+
 def dress(pod: runplan.Pod, spec: experiment.ExperimentSpec) -> runplan.Pod:
     """Return the pods of a runtime with what an Experiment adds; ``check`` has allowed it."""
     own = spec.pod_overrides or pod_spec.PodOverrides()

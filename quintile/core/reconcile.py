@@ -10,7 +10,7 @@ changes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quintile.core import (
     conditions,
@@ -21,6 +21,7 @@ from quintile.core import (
     facts,
     failure_hints,
     plan,
+    reporting,
     runplan,
     topology,
     trial_status,
@@ -106,6 +107,7 @@ def decide_trial(
     if trial_status.is_terminal(view.before):
         return _settled(view)
     draft = _observed(view)
+    draft = replace(draft, changes=(*draft.changes, *reporting.back(view.before.conditions)))
     try:
         plan.check(view.template)
     except errors.InvalidSpec as error:
@@ -139,6 +141,18 @@ def decide_trial(
         )
         return _fail(view, draft, reason="DeadlineExceeded", message=message)
     return _go_on(view, draft, word)
+
+
+def decide_unheard(
+    trial: experiment.Trial, error: errors.Unavailable, *, now_s: float
+) -> TrialDecision:
+    """Return the status of a trial of which nothing can be heard; nothing is done about it."""
+    before = trial.status or experiment.TrialStatus()
+    if trial_status.is_terminal(before):
+        return decision.Decision(before)
+    draft = trial_status.Draft(fields={}, changes=(reporting.away(error),))
+    generation = trial.metadata.generation
+    return decision.Decision(trial_status.finish(before, draft, generation=generation, now_s=now_s))
 
 
 def _settled(view: _View) -> TrialDecision:

@@ -16,6 +16,7 @@ from quintile.core import (
     failure_hints,
     meta,
     plan,
+    reporting,
     runplan,
     search,
     trial_status,
@@ -25,6 +26,7 @@ ExperimentDecision = decision.Decision[experiment.ExperimentStatus]
 COPIED = (
     "QuotaReserved",
     trial_status.PLACED,
+    reporting.KIND,
     "Running",
     "Restarting",
     "Resized",

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from quintile.core import conditions, experiment, facts, failure_hints, meta, runplan
+from quintile.core import (
+    conditions,
+    experiment,
+    facts,
+    failure_hints,
+    meta,
+    reporting,
+    runplan,
+)
 
 RANKING = {
     "Succeeded": "Succeeded",
@@ -206,7 +214,7 @@ def word(entries: Sequence[meta.Condition]) -> tuple[str, meta.Condition | None]
     name, cause = conditions.phase(entries, RANKING, default="Pending")
     if cause is not None:
         return name, cause
-    known = (conditions.find(entries, kind) for kind in ("Accepted", PLACED))
+    known = (conditions.find(entries, kind) for kind in ("Accepted", PLACED, reporting.KIND))
     return name, next((entry for entry in known if entry and entry.status == "False"), None)
 
 

@@ -109,6 +109,63 @@ def test_what_the_cluster_refuses_is_said_in_its_words(
     assert "Hint: raise the quota" in world.status(key)["message"]
 
 
+def test_a_platform_that_is_away_is_said_after_a_while_and_taken_back(world: Any) -> None:
+    key = world.started(name="digits")
+    world.facts.away = True
+    written = world.resources.writes
+    look_in_an_outage(world, key)
+    assert world.resources.writes == written
+    world.clock.sleep(reconciler.OUTAGE_S)
+    for _ in range(3):
+        look_in_an_outage(world, key)
+    assert world.resources.writes == written + 1
+    world.reconciler.reconcile(PARENT)
+    for one in (key, PARENT):
+        assert world.conditions(one)["Reporting"] == ("False", "PlatformAway")
+        assert world.phase(one) == "Running"
+    world.facts.away = False
+    world.settle()
+    for one in (key, PARENT):
+        assert world.conditions(one)["Reporting"] == ("True", "Answered")
+
+
+def test_one_that_waits_says_that_the_platform_is_away(world: Any) -> None:
+    world.experiment("digits")
+    world.reconciler.reconcile(PARENT)
+    world.facts.away = True
+    key = world.trial()
+    look_in_an_outage(world, key)
+    world.clock.sleep(reconciler.OUTAGE_S)
+    look_in_an_outage(world, key)
+    world.reconciler.reconcile(PARENT)
+    assert (world.phase(PARENT), world.status(PARENT)["reason"]) == ("Pending", "PlatformAway")
+    world.facts.away = False
+    world.settle()
+    assert len(world.executor.replicas(world.uid(key))) == 2
+
+
+def test_a_job_that_changes_in_an_outage_is_handed_over_afterwards(world: Any) -> None:
+    key = world.job("parts")
+    world.settle()
+    assert len(world.facts.admitted) == 1
+    world.change(key, suspend=True)
+    world.facts.away = True
+    look_in_an_outage(world, key)
+    world.clock.sleep(reconciler.OUTAGE_S)
+    look_in_an_outage(world, key)
+    assert world.conditions(key)["Reporting"] == ("False", "PlatformAway")
+    assert world.status(key)["reason"] == "PlatformAway"
+    world.facts.away = False
+    world.settle()
+    assert world.conditions(key)["Reporting"] == ("True", "Answered")
+    assert len(world.facts.admitted) == 2
+
+
+def look_in_an_outage(world: Any, key: meta.Key) -> None:
+    with pytest.raises(errors.Unavailable):
+        world.reconciler.reconcile(key)
+
+
 @pytest.mark.parametrize("reason", ["SecretNotAllowed", "SecretNotFound"])
 def test_a_secret_that_is_not_allowed_holds_an_experiment_back(
     gated: Any, secrets: Secrets, reason: str
@@ -161,6 +218,27 @@ def test_an_image_needs_a_runtime_that_allows_it(gated: Any) -> None:
     (trial,) = gated.trials()
     assert trial.name.startswith(opened.name)
     assert gated.executor.replicas(gated.uid(trial))[0].run.pod.image == "example.com/mine:1"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("secretRefs", [{"name": "wandb"}]),
+        ("podOverrides", {"labels": [{"name": "team", "value": "vision"}]}),
+    ],
+)
+def test_one_machine_refuses_what_only_pods_can_have(world: Any, field: str, value: Any) -> None:
+    world.experiment("digits", **{field: value})
+    world.settle()
+    assert world.trials() == []
+    assert world.conditions(PARENT)["Accepted"] == ("False", "Refused")
+    assert f"spec.{field} is for pods" in world.status(PARENT)["message"]
+
+
+def test_one_machine_runs_what_names_a_queue_and_an_image(world: Any) -> None:
+    world.experiment("digits", queue="team", runtime="gpu", image="example.com/mine:1")
+    world.settle()
+    assert len(world.trials()) == 1
 
 
 def test_an_experiment_that_names_none_gets_the_default(gated: Any) -> None:

@@ -1,0 +1,34 @@
+"""Condition Reporting: False while nobody can read what agents and people did. Pure.
+
+Runs and people go on meanwhile: agents keep what they have to say. Set when the API or the labeling
+service has been away for a while (``quintile_operator.reconciler``), and True again by the next
+decision that read the facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from quintile.core import conditions, errors, failure_hints, meta
+
+KIND: Final = "Reporting"
+REASON: Final = "PlatformAway"
+
+
+def away(error: errors.Unavailable) -> meta.Condition:
+    """Return the condition of what cannot be heard of."""
+    return conditions.condition(KIND, "False", reason=REASON, message=failure_hints.stated(error))
+
+
+def back(before: Sequence[meta.Condition]) -> list[meta.Condition]:
+    """Return what changes now that the facts were read: nothing, unless they were away."""
+    if not is_away(before):
+        return []
+    return [conditions.condition(KIND, "True", reason="Answered")]
+
+
+def is_away(entries: Sequence[meta.Condition]) -> bool:
+    """Return whether the facts could not be read."""
+    found = conditions.find(entries, KIND)
+    return found is not None and found.status == "False"
