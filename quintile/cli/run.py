@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import typer
 
 from quintile.cli import run_options
@@ -37,6 +35,11 @@ def run(
     rules: run_options.Rules = None,
     progress_timeout: run_options.Patience = 600,
     start_timeout: run_options.StartPatience = None,
+    queue: run_options.Queue = None,
+    priority: run_options.Priority = None,
+    runtime: run_options.Runtime = None,
+    image: run_options.Image = None,
+    secrets: run_options.Secrets = None,
     gpu: run_options.Gpu = False,
     no_eval: run_options.NoEval = False,
     deterministic: run_options.Deterministic = False,
@@ -52,18 +55,10 @@ def run(
     Example: quintile run train.py -w 4 --mode ddp -- --lr 0.1
     """
     from quintile.cli import submitting
-    from quintile.sdk import run_config
 
-    words: Any = {"mode": mode, "comm": comm, "horovod_controller": controller}  # checked later
-    words |= {"min_workers": min_workers, "max_workers": max_workers, "no_of_workers": workers}
-    words |= {"no_of_ps": servers, "consistency": consistency, "staleness": staleness}
-    words |= {"deterministic": deterministic, "run_eval": not no_eval, "use_gpu": gpu}
-    words |= {"progress_timeout_s": progress_timeout, "summary_save_frequency": summary_every}
-    words |= {"start_timeout_s": start_timeout, "checkpoint_frequency_in_steps": checkpoint_every}
-    words |= {"failure_rules": submitting.rules(rules), "env": submitting.pairs(env, "--env")}
     submitting.run(
         submitting.Program(script, tuple(arguments or ()), folder, model),
-        run_config.RunConfig(**words),
+        submitting.config(locals()),
         submitting.Words(name, dataset, submitting.pairs(settings, "--set"), description),
         submitting.Manner(project, output, dry_run, detach, rank, timeout),
     )

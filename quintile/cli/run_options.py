@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -76,6 +76,24 @@ Env = Annotated[
     list[str] | None,
     typer.Option("--env", help="Environment variable of the ranks.", metavar="NAME=VALUE"),
 ]
+Queue = Annotated[
+    str | None, typer.Option("--queue", help="On a cluster: the queue that admits it.")
+]
+Priority = Annotated[str | None, typer.Option("--priority", help="A word of that queue.")]
+Runtime = Annotated[
+    str | None, typer.Option("--runtime", help="On a cluster: the ClusterRuntime of its pods.")
+]
+Image = Annotated[
+    str | None, typer.Option("--image", help="Image of the pods, where the runtime allows it.")
+]
+Secrets = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--secret",
+        help="Secret of the project for the ranks: as variables, or as files in a folder.",
+        metavar="NAME[=FOLDER]",
+    ),
+]
 Folder = Annotated[
     Path | None,
     typer.Option("--folder", help="What travels with the script; default: its folder."),
@@ -91,3 +109,26 @@ Deterministic = Annotated[bool, typer.Option("--deterministic", help="Same seed,
 Rank = Annotated[int, typer.Option("--rank", help="Show the log of this rank; -1 = of all.")]
 Detach = Annotated[bool, typer.Option("--detach", "-d", help="Submit only; print the name.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print plan and files; run nothing.")]
+
+FIELDS: Final = {
+    "mode": "mode",
+    "comm": "comm",
+    "controller": "horovod_controller",
+    "workers": "no_of_workers",
+    "min_workers": "min_workers",
+    "max_workers": "max_workers",
+    "servers": "no_of_ps",
+    "consistency": "consistency",
+    "staleness": "staleness",
+    "deterministic": "deterministic",
+    "gpu": "use_gpu",
+    "summary_every": "summary_save_frequency",
+    "checkpoint_every": "checkpoint_frequency_in_steps",
+    "progress_timeout": "progress_timeout_s",
+    "start_timeout": "start_timeout_s",
+    "queue": "queue",
+    "priority": "priority",
+    "runtime": "runtime",
+    "image": "image",
+}
+"""Field of the RunConfig by option; its values are checked there."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from quintile.cli import connecting, rendering, watching
+from quintile.cli import connecting, rendering, run_options, watching
 from quintile.cli.options import Output
 from quintile.core import errors
 from quintile.sdk import (
@@ -117,6 +117,22 @@ def default_name(stem: str) -> str:
     return f"{begins}-{secrets.token_hex(2)}"
 
 
+def config(given: Mapping[str, Any]) -> run_config.RunConfig:
+    """Return what the options of ``quintile run`` say about the run, by their names.
+
+    Raises:
+        InvalidSpec: One cannot be read.
+    """
+    words = {field: given[option] for option, field in run_options.FIELDS.items()}
+    return run_config.RunConfig(
+        **words,
+        run_eval=not given["no_eval"],
+        failure_rules=rules(given["rules"]),
+        env=pairs(given["env"], "--env"),
+        secrets=secret_folders(given["secrets"]),
+    )
+
+
 def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
     """Return ``NAME=VALUE`` texts by name.
 
@@ -140,6 +156,26 @@ def pairs(given: Sequence[str] | None, option: str) -> dict[str, str]:
             )
         found[name.strip()] = value
     return found
+
+
+def secret_folders(given: Sequence[str] | None) -> dict[str, str | None]:
+    """Return ``NAME`` or ``NAME=FOLDER`` texts as folder by name; None = environment variables.
+
+    Raises:
+        InvalidSpec: A name comes twice, or ``=`` is followed by nothing.
+    """
+    named = {text: None for text in given or () if "=" not in text}
+    folders = pairs([text for text in given or () if "=" in text], "--secret")
+    empty = next((name for name, folder in folders.items() if not folder), None)
+    twice = next((name for name in folders if name in named), None)
+    if empty is not None or twice is not None or len(named) + len(folders) < len(given or ()):
+        raise errors.InvalidSpec(
+            f"--secret got {' '.join(given or ())}; expected each name once, as NAME or "
+            "NAME=FOLDER.",
+            hint="As: --secret registry-login --secret tokens=/secrets/tokens",
+            field="secret",
+        )
+    return {**named, **folders}
 
 
 def rules(given: Sequence[str] | None) -> list[dict[str, Any]]:

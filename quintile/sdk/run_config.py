@@ -115,6 +115,14 @@ class RunConfig:
         failure_rules: As ``{"action": "RestartUncounted", "exitCodes": [42]}``; the first that fits
             decides what follows when a rank ends. See ``docs/failures.md``.
         env: Environment variables for the ranks.
+        queue: Name of the queue that admits the run; None = the default, if there is one.
+        priority: A word of that queue.
+        runtime: Name of the ClusterRuntime that describes the pods.
+        image: Image of the pods, where the runtime allows one of your own.
+        secrets: Secrets of the project for the ranks, as an administrator allowed them: name to
+            the folder where its keys are files, or None for environment variables.
+        pod_overrides: As ``spec.podOverrides``, where the runtime allows it. What these last six
+            say is for a cluster.
     """
 
     no_of_ps: int = 0
@@ -138,6 +146,12 @@ class RunConfig:
     min_workers: int | None = None
     max_workers: int | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    queue: str | None = None
+    priority: str | None = None
+    runtime: str | None = None
+    image: str | None = None
+    secrets: Mapping[str, str | None] = field(default_factory=dict)
+    pod_overrides: Mapping[str, object] = field(default_factory=dict)
 
     def check(self) -> None:
         """Refuse what no run can be.

@@ -107,7 +107,25 @@ def spec_of(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
             "rules": [dict(rule) for rule in config.failure_rules],
         },
     }
+    spec |= _pods(config)
     return spec if wanted.dataset is None else {**spec, "dataset": wanted.dataset}
+
+
+def _pods(config: run_config.RunConfig) -> dict[str, Any]:
+    """Return what is for a cluster alone, as far as it is given."""
+    secrets = [
+        {"name": name} if folder is None else {"name": name, "mountPath": folder}
+        for name, folder in config.secrets.items()
+    ]
+    told = {
+        "queue": config.queue,
+        "priority": config.priority,
+        "runtime": config.runtime,
+        "image": config.image,
+        "secretRefs": secrets,
+        "podOverrides": dict(config.pod_overrides),
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 def _workers(config: run_config.RunConfig) -> dict[str, Any]:

@@ -102,7 +102,9 @@ def test_run_detached(world: Any) -> None:
     made = world.quintile(
         *("run", str(script), "-w", "2", "--mode", "ddp", "--comm", "gloo", "-d"),
         *("--failure-rule", "RestartUncounted=42:licence"),
-        *("--progress-timeout", "60", "--start-timeout", "90", "--", "--lr", "0.2"),
+        *("--progress-timeout", "60", "--start-timeout", "90"),
+        *("--queue", "team", "--priority", "high", "--runtime", "gpu", "--image", "own:1"),
+        *("--secret", "login", "--secret", "tokens=/secrets/tokens", "--", "--lr", "0.2"),
     )
     assert made.returncode == 0, made.stderr
     name = made.stdout.strip()
@@ -113,8 +115,21 @@ def test_run_detached(world: Any) -> None:
     assert spec["run"]["comm"] == "gloo"
     rule = {"action": "RestartUncounted", "exitCodes": [42], "logPattern": "licence"}
     assert spec["failure"]["rules"] == [rule]
+    assert (spec["queue"], spec["priority"], spec["runtime"]) == ("team", "high", "gpu")
+    assert spec["image"] == "own:1"
+    secrets = [(secret["name"], secret.get("mountPath")) for secret in spec["secretRefs"]]
+    assert secrets == [("login", None), ("tokens", "/secrets/tokens")]
     told = spec["telemetry"]
     assert (told["progressTimeoutSeconds"], told["startTimeoutSeconds"]) == (60, 90)
+
+
+@pytest.mark.parametrize("given", [["a=", "b"], ["a", "a"], ["a", "a=/x"], ["a=/x", "a=/y"]])
+def test_run_refuses_secrets_that_are_unclear(world: Any, given: list[str]) -> None:
+    script = ROOT / "examples" / "script" / "train.py"
+    words = [word for one in given for word in ("--secret", one)]
+    found = world.quintile("run", str(script), *words, "-d")
+    assert found.returncode == 2
+    assert "--secret" in found.stderr
 
 
 def test_run_refuses_a_rule_without_a_known_action(world: Any) -> None:

@@ -56,6 +56,12 @@ class TestSpec:
             progress_timeout_s=60,
             start_timeout_s=90,
             env={"A": "b"},
+            queue="team",
+            priority="high",
+            runtime="gpu",
+            image="registry.example.com/team/trainer:1",
+            secrets={"tokens": "/secrets/tokens", "login": None},
+            pod_overrides={"labels": [{"name": "team", "value": "vision"}]},
         )
         spec = run_calls.check(submission.spec_of(wanted(config=config), None))
         run = spec.run
@@ -69,6 +75,12 @@ class TestSpec:
         assert spec.checkpoint.every_steps == 11
         assert spec.failure.max_restarts == 5
         assert [(one.name, one.value) for one in spec.estimator.env] == [("A", "b")]
+        assert (spec.queue, spec.priority, spec.runtime) == ("team", "high", "gpu")
+        assert spec.image == "registry.example.com/team/trainer:1"
+        secrets = [(secret.name, secret.mount_path) for secret in spec.secret_refs]
+        assert secrets == [("tokens", "/secrets/tokens"), ("login", None)]
+        assert spec.pod_overrides is not None
+        assert spec.pod_overrides.labels[0].value == "vision"
 
     def test_a_script(self) -> None:
         bundle = bundles.pack({"train.py": b""}, {"kind": "script"}, entry="train.py")
