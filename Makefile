@@ -7,7 +7,7 @@ STAMP := $(VENV)/.quintile-setup
 CODE := quintile api operator labeling-service trainer-image deploy tests bench examples requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help setup up demo fmt lint types imports test test-unit test-e2e test-web test-postgres test-cluster crds openapi chart images kind horovod docs transcripts lock check bench bench-training bench-scale bench-peers clean
+.PHONY: help setup up demo fmt lint types imports test test-unit test-parts test-e2e test-web test-postgres test-cluster crds openapi chart images kind horovod docs transcripts lock check bench bench-training bench-scale bench-peers clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,13 +44,13 @@ types: $(STAMP) ## check types, strictly
 imports: $(STAMP) ## check the import floors
 	$(RUN)/lint-imports --no-logo
 
-test: $(STAMP) ## all tests: unit, contract, worker, service, end to end, docs
-	$(RUN)/python -m pytest -q tests/unit
-	$(RUN)/python -m pytest -q tests/contract tests/worker tests/service tests/docs
-	$(RUN)/python -m pytest -q tests/e2e
+test: test-unit test-parts test-e2e ## all tests: unit, contract, worker, service, end to end, docs
 
 test-unit: $(STAMP) ## the pure part, in seconds
 	$(RUN)/python -m pytest -q tests/unit
+
+test-parts: $(STAMP) ## contracts, services, workers, docs: one part with the real ones that it needs
+	$(RUN)/python -m pytest -q tests/contract tests/worker tests/service tests/docs
 
 test-e2e: $(STAMP) ## real processes on this machine
 	$(RUN)/python -m pytest -q tests/e2e
