@@ -28,7 +28,7 @@ from torch import nn
 from quintile_trainer import hyper, optimizing, stopping
 from quintile_trainer.models import resnet
 
-STEPS = 150
+STEPS = 80
 BAR = 1.0
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PEERS = ROOT / ".venv-peers" / "bin" / "python"
