@@ -7,9 +7,11 @@ status is written before anything that depends on it is done, and every action i
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Final, TypeVar
 
 from quintile import logs
@@ -105,14 +107,9 @@ class Reconciler:
         replicas = self._parts.executor.observe(uid)
         before = trial.status or experiment.TrialStatus()
         now_s = self._parts.clock.now()
-        try:
+        unheard = functools.partial(reconcile.decide_unheard, trial, now_s=now_s)
+        with self._said_when_away(key, uid, before=before, unheard=unheard):
             known = self._parts.facts.trial(uid)
-        except errors.Unavailable as error:
-            if self._outage.lasts(key.kind, now_s=now_s):
-                decided = reconcile.decide_unheard(trial, error, now_s=now_s)
-                self._carry_out(key, uid, before=before, decided=decided)
-            raise
-        self._outage.ends(key.kind)
         decided = reconcile.decide_trial(trial, known, replicas, now_s=now_s)
         if self._parts.gate is not None:
             decided = self._parts.gate.decide(trial, decided, replicas, now_s=now_s)
@@ -160,14 +157,9 @@ class Reconciler:
         if job_status.is_terminal(before):
             return None
         uid, now_s = job.metadata.uid, self._parts.clock.now()
-        try:
+        unheard = functools.partial(cycle.decide_unheard, job, now_s=now_s)
+        with self._said_when_away(key, uid, before=before, unheard=unheard):
             known = self._parts.facts.job(uid)
-        except errors.Unavailable as error:
-            if self._outage.lasts(key.kind, now_s=now_s):
-                unheard = cycle.decide_unheard(job, error, now_s=now_s)
-                self._carry_out(key, uid, before=before, decided=unheard)
-            raise
-        self._outage.ends(key.kind)
         refused: errors.InvalidSpec | None = None
         if known is None or before.observed_generation != job.metadata.generation:
             try:
@@ -220,6 +212,24 @@ class Reconciler:
             self._pace.forget(uid)
         _log(key, decided, changed=changed)
         return decided.wake_s
+
+    @contextlib.contextmanager
+    def _said_when_away(
+        self,
+        key: meta.Key,
+        uid: str,
+        *,
+        before: StatusT,
+        unheard: Callable[[errors.Unavailable], decision.Decision[StatusT]],
+    ) -> Iterator[None]:
+        """Around a read of facts: a resource says it when they have been away for a while."""
+        try:
+            yield
+        except errors.Unavailable as error:
+            if self._outage.lasts(key.kind, now_s=self._parts.clock.now()):
+                self._carry_out(key, uid, before=before, decided=unheard(error))
+            raise
+        self._outage.ends(key.kind)
 
     def _start(self, trial: experiment.Trial, attempt: int) -> None:
         parts, place = self._parts, trial.metadata

@@ -164,18 +164,17 @@ def secret_folders(given: Sequence[str] | None) -> dict[str, str | None]:
     Raises:
         InvalidSpec: A name comes twice, or ``=`` is followed by nothing.
     """
-    named = {text: None for text in given or () if "=" not in text}
-    folders = pairs([text for text in given or () if "=" in text], "--secret")
-    empty = next((name for name, folder in folders.items() if not folder), None)
-    twice = next((name for name in folders if name in named), None)
-    if empty is not None or twice is not None or len(named) + len(folders) < len(given or ()):
-        raise errors.InvalidSpec(
-            f"--secret got {' '.join(given or ())}; expected each name once, as NAME or "
-            "NAME=FOLDER.",
-            hint="As: --secret registry-login --secret tokens=/secrets/tokens",
-            field="secret",
-        )
-    return {**named, **folders}
+    found: dict[str, str | None] = {}
+    for text in given or ():
+        name, equals, folder = text.partition("=")
+        if not name or name in found or (equals and not folder):
+            raise errors.InvalidSpec(
+                f"--secret got {text!r}; expected NAME or NAME=FOLDER, and each name once.",
+                hint="As: --secret registry-login --secret tokens=/secrets/tokens",
+                field="secret",
+            )
+        found[name] = folder or None
+    return found
 
 
 def rules(given: Sequence[str] | None) -> list[dict[str, Any]]:

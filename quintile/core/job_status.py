@@ -160,7 +160,7 @@ def _phase(merged: list[meta.Condition]) -> tuple[str, meta.Condition | None]:
     refused = accepted if accepted is not None and accepted.status == "False" else None
     failed = conditions.find(merged, "RoundFailed")
     progressing = conditions.find(merged, "Progressing")
-    away = conditions.find(merged, reporting.KIND) if reporting.is_away(merged) else None
+    away = reporting.problem(merged)
     if progressing is None or accepted is None:
         return "Pending", refused or away
     if refused is not None:

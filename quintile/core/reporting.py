@@ -23,12 +23,12 @@ def away(error: errors.Unavailable) -> meta.Condition:
 
 def back(before: Sequence[meta.Condition]) -> list[meta.Condition]:
     """Return what changes now that the facts were read: nothing, unless they were away."""
-    if not is_away(before):
+    if problem(before) is None:
         return []
     return [conditions.condition(KIND, "True", reason="Answered")]
 
 
-def is_away(entries: Sequence[meta.Condition]) -> bool:
-    """Return whether the facts could not be read."""
+def problem(entries: Sequence[meta.Condition]) -> meta.Condition | None:
+    """Return the condition while the facts cannot be read; else None."""
     found = conditions.find(entries, KIND)
-    return found is not None and found.status == "False"
+    return found if found is not None and found.status == "False" else None
