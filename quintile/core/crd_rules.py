@@ -87,8 +87,11 @@ RULES: dict[type[meta.Wire], tuple[Rule, ...]] = {
         Rule(
             "!has(self.run) || !has(self.run.workers) || "
             "!(has(self.run.workers.min) || has(self.run.workers.max)) || "
-            "has(self.estimator.builtin) || has(self.estimator.functions)",
-            "elastic runs (workers.min, workers.max) are for built-in models and functions",
+            "has(self.estimator.builtin) || has(self.estimator.functions) || "
+            "(has(self.estimator.script) && self.estimator.script.elastic)",
+            "elastic runs (workers.min, workers.max) are for built-in models, functions, and "
+            "scripts with script.elastic, which keep their state by hvd.elastic or "
+            "quintile.checkpoint",
         ),
         Rule(
             "!has(self.secretRefs) || self.secretRefs.all(one, !has(one.mountPath) || "

@@ -46,6 +46,8 @@ WORDS: Final[Mapping[str, Mapping[str, str]]] = {
         "bundle": "SHA-256 of the code bundle that the SDK stored.",
         "entry": "Path of the script in the bundle.",
         "args": "Arguments of the script.",
+        "elastic": "It keeps its state by hvd.elastic or quintile.checkpoint, so that the number "
+        "of workers may change.",
     },
     "LabelingRound": {
         "job": "Name of the LabelingJob.",

@@ -87,11 +87,16 @@ class Functions(Wire):
 
 
 class Script(Wire):
-    """A script in a code bundle, run as ``__main__``."""
+    """A script in a code bundle, run as ``__main__``.
+
+    ``elastic``: the platform keeps its state, by ``hvd.elastic`` or ``quintile.checkpoint``, so
+    that it may go on with another number of workers. Nobody else can know this: it is said here.
+    """
 
     bundle: Sha256
     entry: Text
     args: list[Text] = Field(default_factory=list, max_length=256)
+    elastic: bool = False
 
 
 class LabelingRound(Wire):

@@ -71,15 +71,19 @@ def check_elastic(spec: experiment.ExperimentSpec) -> None:
     """Refuse an elastic run of a program that cannot go on at another size.
 
     Raises:
-        InvalidSpec: It is neither a built-in model nor functions.
+        InvalidSpec: The platform does not keep its state.
     """
     if not spec.run.workers.elastic:
         return
-    if spec.estimator.script is not None:
+    if spec.estimator.script is not None and not spec.estimator.script.elastic:
         _refuse(
             spec.run.workers,
-            "a script keeps its state by itself",
-            hint="Use functions or a built-in model, whose checkpoints fit any number of workers.",
+            f"the script {spec.estimator.script.entry} is not known to keep its state by the "
+            "platform",
+            hint="Let it use hvd.elastic (in mode horovod) or quintile.checkpoint and "
+            "quintile.restored, and say so if that is not seen in its first file: "
+            "estimator.script.elastic: true, in the SDK Estimator.script(..., elastic=True). Or "
+            "use functions or a built-in model.",
         )
     if spec.estimator.labeling_round is not None:
         _refuse(

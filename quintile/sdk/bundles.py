@@ -11,12 +11,12 @@ import json
 import sys
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 from quintile.core import errors
-from quintile.sdk import code_files
+from quintile.sdk import code_files, state_keeping
 
 HEADER: Final = "header.json"
 FORMAT: Final = 1
@@ -42,6 +42,7 @@ class Bundle:
         data: The zip.
         files: What is in it, without the header.
         entry: The script inside, empty for functions.
+        elastic: Whether the platform keeps the script's state, as far as its code shows.
         notes: What the user should know.
     """
 
@@ -49,6 +50,7 @@ class Bundle:
     files: tuple[Entry, ...]
     entry: str = ""
     notes: tuple[str, ...] = ()
+    elastic: bool = False
 
     @property
     def sha256(self) -> str:
@@ -92,7 +94,8 @@ def of_script(script: Path, *, folder: Path | None = None) -> Bundle:
         )
     _check_size({name: (root / name).stat().st_size for name in chosen.names})
     contents = {name: (root / name).read_bytes() for name in chosen.names}
-    return pack(contents, {"kind": "script"}, entry=entry, notes=chosen.notes)
+    packed = pack(contents, {"kind": "script"}, entry=entry, notes=chosen.notes)
+    return replace(packed, elastic=state_keeping.is_shown(contents[entry]))
 
 
 def pack(

@@ -40,6 +40,7 @@ class Script:
     path: Path
     args: tuple[str, ...] = ()
     folder: Path | None = None
+    elastic: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,12 @@ class Estimator:
 
     @classmethod
     def script(
-        cls, path: str | Path, *, args: Sequence[str] = (), folder: str | Path | None = None
+        cls,
+        path: str | Path,
+        *,
+        args: Sequence[str] = (),
+        folder: str | Path | None = None,
+        elastic: bool = False,
     ) -> Estimator:
         """Return an estimator of a script.
 
@@ -103,9 +109,11 @@ class Estimator:
             path: The script.
             args: Its arguments.
             folder: What travels with it; None = the folder of the script.
+            elastic: It keeps its state by ``hvd.elastic`` or ``quintile.checkpoint``, in a module
+                of its own; where the script itself does, that is seen. See ``docs/elastic.md``.
         """
         root = Path(folder) if folder is not None else None
-        return cls(Script(Path(path), tuple(str(one) for one in args), root))
+        return cls(Script(Path(path), tuple(str(one) for one in args), root, elastic))
 
     @classmethod
     def create(cls, name: str, description: str, estimator: Estimator) -> Estimator:

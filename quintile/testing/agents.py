@@ -98,6 +98,18 @@ class Attempt:
             hosts={},
         )
 
+    def resize(self, workers: int) -> None:
+        """Plan another number of workers from now on; the ranks are told what was submitted."""
+        spec = self.trial.spec
+        run = spec.template.run
+        sized = run.workers.model_copy(update={"replicas": workers})
+        template = spec.template.model_copy(
+            update={"run": run.model_copy(update={"workers": sized})}
+        )
+        first = spec.batch_workers or run.workers.replicas
+        update = {"template": template, "batch_workers": first}
+        self.trial = self.trial.model_copy(update={"spec": spec.model_copy(update=update)})
+
     def start(self) -> list[Agent]:
         """Start every agent of the attempt."""
         return [self.start_one(index) for index in range(len(self.run.replicas))]

@@ -68,6 +68,11 @@ class Saver:
         self.wait()
         self._pending = self._pool.submit(self._write, snapshot)
 
+    def put(self, contents: folders.Contents, manifest: Mapping[str, Any]) -> None:
+        """Begin to write other files under a manifest, see ``put``. Raises as ``save``."""
+        self.wait()
+        self._pending = self._pool.submit(put, self._env, contents, manifest, keep=self._keep)
+
     def wait(self) -> None:
         """Return when nothing is being written. Raises as ``save``."""
         pending, self._pending = self._pending, None
@@ -90,8 +95,6 @@ def write(env: worker_env.WorkerEnv, snapshot: Snapshot, *, keep: int = folders.
     Raises:
         DiskFull: It does not fit, even after older ones went.
     """
-    folder = env.state.checkpoints
-    name = layout.checkpoint_name(env.generation, snapshot.step)
     contents: folders.Contents = {
         MODEL: lambda file: file.write(safetensors.save(snapshot.model)),
         OPTIMIZER: lambda file: file.write(safetensors.save(snapshot.optimizer)),
@@ -103,6 +106,19 @@ def write(env: worker_env.WorkerEnv, snapshot: Snapshot, *, keep: int = folders.
         cursor=snapshot.cursor,
         metrics=snapshot.metrics,
     )
+    return put(env, contents, manifest, keep=keep)
+
+
+def put(
+    env: worker_env.WorkerEnv,
+    contents: folders.Contents,
+    manifest: Mapping[str, Any],
+    *,
+    keep: int = folders.KEEP,
+) -> Path:
+    """Write files and their manifest as one complete checkpoint. Raises as ``write``."""
+    folder = env.state.checkpoints
+    name = layout.checkpoint_name(env.generation, manifest["step"])
     try:
         final = folders.write(folder, name, contents, manifest)
     except OSError as error:
@@ -114,8 +130,8 @@ def write(env: worker_env.WorkerEnv, snapshot: Snapshot, *, keep: int = folders.
             final = folders.write(folder, name, contents, manifest)
         except OSError as again:
             raise failures.DiskFull(
-                f"the checkpoint of step {snapshot.step} does not fit on the disk of the worker: "
-                f"{again.strerror}; make room, or save less often (checkpoint.everySteps)"
+                f"the checkpoint of step {manifest['step']} does not fit on the disk of the "
+                f"worker: {again.strerror}; make room, or save less often (checkpoint.everySteps)"
             ) from None
     folders.forget(folder, keep=keep)
     return final

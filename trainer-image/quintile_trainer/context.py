@@ -28,7 +28,7 @@ from quintile_trainer import hyper, layout, opaque, reporter, worker_env
 if TYPE_CHECKING:
     import torch
 
-    from quintile_trainer import own_curves, script_data
+    from quintile_trainer import commits, own_curves, script_data
     from quintile_trainer.ps import drop_in
 
 
@@ -52,6 +52,8 @@ class Context:
         self._lock = threading.Lock()
         self._servers: drop_in.ServerOptimizer | None = None
         self._reader: script_data.Reader | None = None
+        self._commits: commits.Commits | None = None
+        self._told_step = -1
         self.rank = env.rank
         self.world_size = env.world_size
         self.hparams: Mapping[str, hyper.Value] = hyper.values(env.hparams)
@@ -62,6 +64,7 @@ class Context:
 
     def progress(self, step: int, total_steps: int = 0) -> None:
         """Tell how many steps are done, and of how many (0 = unknown)."""
+        self._told_step = int(step)
         self._report.progress(step, total_steps)
 
     def checkpoint(self, step: int, folder: str | Path, **metrics: float) -> None:
@@ -72,12 +75,8 @@ class Context:
         """
         if self.rank != 0:
             return
-        place = (0, 0)
-        if self._reader is not None:
-            cursor = self._reader.place(step)
-            place = (cursor.epoch, cursor.position)
         with self._lock:
-            opaque.save(self._env, Path(folder), step=step, metrics=metrics, place=place)
+            opaque.save(self._env, Path(folder), step=step, metrics=metrics, place=self.place(step))
 
     def reader(self, wanted: script_data.Wanted) -> script_data.Reader:
         """Return the experiment's dataset, from the sample after the newest checkpoint on.
@@ -105,6 +104,48 @@ class Context:
                 "name it: quintile.checkpoint(folder, step=...)"
             )
         self.checkpoint(self._reader.step, folder, **metrics)
+
+    def keep_commits(self, state: Any, any_rank: commits.AnyRank) -> commits.Commits:
+        """Return what keeps the commits of a state of ``hvd.elastic``, now as at the newest one.
+
+        From now on SIGTERM means that the rank leaves at a commit. A rank has one such state; what
+        it commits of others is its own matter.
+        """
+        if self._commits is None:
+            from quintile_trainer import commits
+
+            if threading.current_thread() is threading.main_thread():
+                self.listen()
+            self._commits = commits.Commits(self._env, self, state, any_rank)
+            self._commits.restore()
+        return self._commits
+
+    @property
+    def reads(self) -> bool:
+        """Whether the script reads its dataset through us."""
+        return self._reader is not None
+
+    def place(self, step: int) -> tuple[int, int]:
+        """Return epoch and position of the sample after so many steps; zeros without a reader."""
+        if self._reader is None:
+            return 0, 0
+        cursor = self._reader.place(step)
+        return cursor.epoch, cursor.position
+
+    def newest_step(self) -> int:
+        """Return the newest step that the script read, told or logged; -1 while there is none."""
+        if self._reader is not None:
+            return self._reader.step
+        return self._told_step if self._told_step >= 0 else self._report.newest_step
+
+    def count_commits(self, count: int) -> None:
+        """Tell commits as steps of an elastic run, which must see that all its ranks have begun.
+
+        Not of a script that tells its steps itself; and of no other run, since commits may be rare
+        and ranks whose steps are rare stand still.
+        """
+        if self._env.elastic and self._told_step < 0:
+            self._report.progress(count, 0)
 
     def tell_accounting(self) -> None:
         """Say it when nobody knows which samples this script learnt. At its good end."""

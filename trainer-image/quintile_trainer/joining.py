@@ -40,10 +40,15 @@ def is_there() -> bool:
 def prepare_script(env: worker_env.WorkerEnv) -> None:
     """Make ``import horovod.torch`` work in a script that may never do it.
 
-    In mode mpi torch is not loaded for it, unless Horovod is missing.
+    In mode mpi torch is not loaded for it, unless Horovod is missing; so there real Horovod keeps
+    its own ``hvd.elastic``, and elsewhere its commits are checkpoints.
     """
     if env.mode == "horovod" or (env.mode == "mpi" and not is_there()):
-        prepare(env)
+        if prepare(env) is not hvd.Choice.REAL:
+            return
+        from quintile_trainer import commits
+
+        commits.take_over()
 
 
 def _is_loopback(host: str) -> bool:

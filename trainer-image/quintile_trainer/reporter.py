@@ -29,12 +29,16 @@ class Reporter:
     Args:
         env: Who the rank is.
         resume_step: Steps that earlier generations did; tells TensorBoard what to forget.
+
+    Attributes:
+        newest_step: The last one that was logged, -1 before.
     """
 
     def __init__(self, env: worker_env.WorkerEnv, *, resume_step: int = 0) -> None:
         self._spool = spool.Writer(env.folder.stream(env.rank, STREAM))
         self._waiting: collections.deque[spool.Record] = collections.deque()
         self._lock = threading.Lock()
+        self.newest_step = -1
         self._counter = progress.Counter(env.folder.progress(env.rank))
         self._events: queue.SimpleQueue[tuple[dict[str, float], int, float] | None]
         self._events = queue.SimpleQueue()
@@ -54,6 +58,7 @@ class Reporter:
             OSError: The disk has been full for so long that memory would fill, too.
         """
         now = time.time()
+        self.newest_step = int(step)
         numbers = {name: float(value) for name, value in values.items()}
         with self._lock:
             self._waiting.append({"step": int(step), "time": now, "values": numbers})

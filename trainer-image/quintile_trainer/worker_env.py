@@ -89,6 +89,11 @@ class WorkerEnv:
         return spec
 
     @property
+    def elastic(self) -> bool:
+        """Return whether the number of workers may change while the run goes on."""
+        return not {"min", "max"}.isdisjoint(self.run_spec.get("workers", {}))
+
+    @property
     def checkpoint_every(self) -> int:
         """Return after how many steps state is saved."""
         return int(self.program.get("checkpoint", {}).get("everySteps", 500))

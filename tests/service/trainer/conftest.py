@@ -55,8 +55,11 @@ class NoEvents:
 class Server:
     """One API with a database in ``folder``."""
 
-    def __init__(self, folder: pathlib.Path, *, host: str = "127.0.0.1") -> None:
+    def __init__(
+        self, folder: pathlib.Path, *, host: str = "127.0.0.1", pace: Mapping[str, float] = {}
+    ) -> None:
         self.folder = folder
+        self.pace = pace
         self.host = host
         self.clock = clock.SystemClock()
         # Held for life, so that the port stays ours while the API is away.
@@ -90,7 +93,10 @@ class Server:
                 service_token="service-secret",
                 api_url=self.url,
                 settings=settings.ApiSettings(
-                    join_wait_s=5.0, agent_silence_s=SILENCE_S, allowed_hosts=(self.host,)
+                    join_wait_s=5.0,
+                    agent_silence_s=SILENCE_S,
+                    allowed_hosts=(self.host,),
+                    **self.pace,
                 ),
                 admin="ada",
             )
@@ -273,6 +279,7 @@ class Bench:
         args: tuple[str, ...] = (),
         entry: str = "train.py",
         variables: Mapping[str, str] | None = None,
+        elastic: bool = False,
         **spec: Any,
     ) -> Run:
         """A trial whose program is this code; ``FOLDER`` in it is the run's folder."""
@@ -280,6 +287,7 @@ class Bench:
         env = [{"name": name, "value": value} for name, value in told.items()]
         digest = self.bundle({"train.py": textwrap.dedent(code).encode()})
         block = {"bundle": digest, "entry": entry, "args": list(args)}
+        block |= {"elastic": True} if elastic else {}
         return self.run({"script": block, "env": env}, **spec)
 
     def functions(
@@ -316,8 +324,12 @@ def server_host() -> str:
 
 
 @pytest.fixture
-def server(tmp_path: pathlib.Path, server_host: str) -> Iterator[Server]:
-    made = Server(tmp_path / "server", host=server_host)
+def server(
+    tmp_path: pathlib.Path, server_host: str, request: pytest.FixtureRequest
+) -> Iterator[Server]:
+    """The parameter, if there is one, is settings of the API."""
+    pace = getattr(request, "param", {})
+    made = Server(tmp_path / "server", host=server_host, pace=pace)
     made.start()
     yield made
     made.close()

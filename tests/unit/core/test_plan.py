@@ -113,15 +113,21 @@ def test_what_this_release_cannot_run_is_refused_with_its_field_and_a_way_out(
         planned(run=run)
 
 
-def test_an_elastic_script_is_refused_with_a_way_out() -> None:
+def test_an_elastic_script_that_keeps_its_state_by_itself_is_refused_with_a_way_out() -> None:
     script = {"script": {"bundle": "a" * 64, "entry": "train.py"}}
     run = {"workers": {"replicas": 2, "min": 1}}
-    with pytest.raises(errors.InvalidSpec, match="a script keeps its state by itself") as caught:
+    with pytest.raises(errors.InvalidSpec, match=r"train\.py is not known to keep") as caught:
         plan.check(spec(estimator=script, run=run))
     assert caught.value.field == "spec.run.workers.min"
-    assert "functions" in caught.value.hint
+    assert "hvd.elastic" in caught.value.hint
     with pytest.raises(errors.InvalidSpec):
         planned(estimator=script, run=run)
+
+
+def test_a_script_whose_state_the_platform_keeps_may_be_elastic() -> None:
+    script = {"script": {"bundle": "a" * 64, "entry": "train.py", "elastic": True}}
+    run = {"mode": "horovod", "workers": {"replicas": 2, "min": 1}}
+    assert planned(estimator=script, run=run).elastic
 
 
 def test_an_elastic_run_is_ddp_and_tells_its_agents_how_few_may_be_left() -> None:

@@ -1,13 +1,13 @@
 """``horovod.torch.elastic``: state that ranks commit, restore and share.
 
-The platform restarts all ranks in place when one is lost, so a script never sees hosts come and go:
-``run`` shares the state of rank 0 once, and a lost peer ends the rank.
+The platform restarts all ranks in place when one is lost or their number changes, so a script never
+sees hosts come and go: ``run`` goes on from the newest commit (see ``commits``), and a lost peer
+ends the rank.
 """
 
 from __future__ import annotations
 
 import copy
-import functools
 import math
 import random
 from collections.abc import Callable, Iterator, Sized
@@ -16,19 +16,27 @@ from typing import Any
 import torch
 from torch.utils import data
 
-from quintile_trainer.hvd import objects, world
+from quintile_trainer import commits
+from quintile_trainer.hvd import objects, reducing, requests, world
 
 __all__ = ["ElasticSampler", "ObjectState", "State", "TorchState", "run", "run_fn"]
 
 
 class State:
-    """What must be equal on all ranks; subclasses say what that is."""
+    """What must be equal on all ranks; subclasses say what that is.
 
-    def __init__(self) -> None:
+    Args:
+        bcast_object: Returns an object of rank 0 on all ranks.
+        get_rank: Returns the rank of this process.
+    """
+
+    def __init__(self, bcast_object: Callable[..., Any], get_rank: Callable[[], int]) -> None:
+        self._bcast_object = bcast_object
+        self._rank = get_rank
         self._reset_callbacks: list[Callable[[], object]] = []
 
     def register_reset_callbacks(self, callbacks: list[Callable[[], object]]) -> None:
-        """Call these after the number of ranks has changed."""
+        """Call these when the run goes on from a commit, maybe on another number of ranks."""
         self._reset_callbacks.extend(callbacks)
 
     def on_reset(self) -> None:
@@ -43,16 +51,19 @@ class State:
         self.check_host_updates()
 
     def check_host_updates(self) -> None:
-        """Do nothing: the platform restarts ranks when their number changes."""
+        """Leave when the run wants it; here it never does, ``commits`` knows in a rank."""
 
     def save(self) -> None:
         """Remember the state."""
+        raise NotImplementedError
 
     def restore(self) -> None:
         """Go back to what was remembered."""
+        raise NotImplementedError
 
     def sync(self) -> None:
         """Take over the state of rank 0."""
+        raise NotImplementedError
 
     def reset(self) -> None:
         """Prepare for another number of ranks."""
@@ -61,28 +72,29 @@ class State:
 class ObjectState(State):
     """Plain values, as attributes."""
 
-    def __init__(self, **values: Any) -> None:
-        super().__init__()
-        self._names = tuple(values)
-        for name, value in values.items():
+    def __init__(
+        self, bcast_object: Callable[..., Any], get_rank: Callable[[], int], **kwargs: Any
+    ) -> None:
+        super().__init__(bcast_object, get_rank)
+        for name, value in kwargs.items():
             setattr(self, name, value)
-        self._saved: dict[str, Any] = {}
+        self._saved_state: dict[str, Any] = dict(kwargs)
         self.save()
 
     def save(self) -> None:
         """Remember the values."""
-        self._saved = {name: copy.deepcopy(getattr(self, name)) for name in self._names}
+        self._saved_state = {name: copy.deepcopy(getattr(self, name)) for name in self._saved_state}
 
     def restore(self) -> None:
         """Go back to the remembered values."""
-        for name, value in copy.deepcopy(self._saved).items():
+        for name, value in copy.deepcopy(self._saved_state).items():
             setattr(self, name, value)
 
     def sync(self) -> None:
         """Take over the values of rank 0."""
-        if self._names:
-            values = {name: getattr(self, name) for name in self._names}
-            for name, value in objects.broadcast_object(values, 0, "elastic").items():
+        if self._saved_state:
+            values = {name: getattr(self, name) for name in self._saved_state}
+            for name, value in self._bcast_object(values).items():
                 setattr(self, name, value)
         self.save()
 
@@ -94,31 +106,31 @@ class TorchState(ObjectState):
         self,
         model: torch.nn.Module | None = None,
         optimizer: torch.optim.Optimizer | None = None,
-        **values: Any,
+        **kwargs: Any,
     ) -> None:
-        given = {"model": model, "optimizer": optimizer, **values}
-        self._stateful = [name for name, value in given.items() if _is_stateful(value)]
-        for name in self._stateful:
+        given = {**kwargs, "model": model, "optimizer": optimizer}
+        self._handlers: dict[str, Any] = {
+            name: {} for name, value in given.items() if _is_stateful(value)
+        }
+        for name in self._handlers:
             setattr(self, name, given.pop(name))
-        self._states: dict[str, Any] = {}
-        super().__init__(**given)
+        super().__init__(objects.broadcast_object, world.rank, **given)
 
     def save(self) -> None:
         """Remember all states and values."""
-        self._states = {
-            name: copy.deepcopy(getattr(self, name).state_dict()) for name in self._stateful
-        }
+        for name in self._handlers:
+            self._handlers[name] = copy.deepcopy(getattr(self, name).state_dict())
         super().save()
 
     def restore(self) -> None:
         """Go back to what was remembered."""
-        for name in self._stateful:
-            getattr(self, name).load_state_dict(copy.deepcopy(self._states[name]))
+        for name, saved in self._handlers.items():
+            getattr(self, name).load_state_dict(copy.deepcopy(saved))
         super().restore()
 
     def sync(self) -> None:
         """Take over all of rank 0."""
-        for name in self._stateful:
+        for name in self._handlers:
             value = getattr(self, name)
             if isinstance(value, torch.nn.Module):
                 objects.broadcast_parameters(value.state_dict(), 0)
@@ -131,7 +143,7 @@ class TorchState(ObjectState):
 
     def reset(self) -> None:
         """Share what is left of the samples between the ranks there are now."""
-        for name in self._stateful:
+        for name in self._handlers:
             value = getattr(self, name)
             if isinstance(value, ElasticSampler):
                 value.reset()
@@ -190,21 +202,20 @@ class ElasticSampler(data.Sampler[int]):
         return self.num_samples
 
 
-def run(function: Callable[..., Any]) -> Callable[..., Any]:
+def run(func: Callable[..., Any]) -> Callable[..., Any]:
     """Decorate a function of a state: it runs once the state is that of rank 0 everywhere."""
-    return run_fn(function, None)
+    return commits.run(func, _any)
 
 
-def run_fn(function: Callable[..., Any], reset: Callable[[], object] | None) -> Callable[..., Any]:
-    """Return ``function`` with its first argument, a state, shared before it runs."""
+def run_fn(func: Callable[..., Any], reset: Callable[[], object] | None) -> Callable[..., Any]:
+    """Return what ``run`` does; ``reset`` is never needed."""
     del reset
+    return run(func)
 
-    @functools.wraps(function)
-    def wrapper(state: State, *given: Any, **named: Any) -> Any:
-        state.sync()
-        return function(state, *given, **named)
 
-    return wrapper
+def _any(wish: bool) -> bool:
+    value = torch.tensor([float(wish)])
+    return bool(reducing.allreduce(value, name=commits.AGREEMENT, op=requests.MAXIMUM) > 0)
 
 
 def _is_stateful(value: object) -> bool:

@@ -23,12 +23,16 @@ _SOURCES: Final = {
     "horovod.torch": "api",
     "horovod.torch.compression": "compression",
     "horovod.torch.elastic": "elastic",
+    "horovod.torch.elastic.sampler": "elastic",
+    "horovod.torch.elastic.state": "elastic",
     "horovod.torch.functions": "api",
     "horovod.torch.mpi_ops": "api",
     "horovod.torch.optimizer": "api",
     "horovod.torch.sync_batch_norm": "api",
 }
-_PACKAGES: Final = frozenset({"horovod", "horovod.common", "horovod.torch"})
+_PACKAGES: Final = frozenset(
+    {"horovod", "horovod.common", "horovod.torch", "horovod.torch.elastic"}
+)
 _ADVICE: Final = "run `make horovod`, or use an image that has it"
 
 
