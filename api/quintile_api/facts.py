@@ -49,6 +49,7 @@ class TrialFactsReader:
                 state=row.state if row is not None else "forming",
                 in_place_restarts=row.restarts if row is not None else 0,
                 ranks=_ranks(session, row),
+                joined=_joined(session, row),
                 step=run.step,
                 total_steps=run.total_steps,
                 metrics=run.metrics,
@@ -77,6 +78,12 @@ def _ranks(session: orm.Session, row: tables.Generation | None) -> tuple[facts.R
         )
         for rank in state.ranks(session, row)
     )
+
+
+def _joined(session: orm.Session, row: tables.Generation | None) -> tuple[tuple[str, int], ...]:
+    if row is None:
+        return ()
+    return tuple((agent.role, agent.index) for agent in state.joined(session, row))
 
 
 def _workers(row: tables.Generation | None) -> int:

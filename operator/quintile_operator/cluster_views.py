@@ -56,6 +56,7 @@ class PodView:
     message: str = ""
     node: str = ""
     running: bool = False
+    started_s: float = 0.0
     gone_by_s: float | None = None
     silent_since_s: float | None = None
     disruption: str = ""
@@ -111,6 +112,7 @@ def pod(document: meta.Document) -> PodView | None:
         message=status.get("message", ""),
         node=document.get("spec", {}).get("nodeName", ""),
         running="running" in container,
+        started_s=_seconds(container.get("running", {}).get("startedAt")) or 0.0,
         gone_by_s=_seconds(metadata.get("deletionTimestamp")),
         silent_since_s=_silent_since_s(found),
         disruption=disruption.get("message", "") if disruption.get("status") == "True" else "",

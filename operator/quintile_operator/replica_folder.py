@@ -101,7 +101,8 @@ class Replica:
                 message=str(end.get("message", "")),
             )
         if alive:
-            return self._observed("running" if self._identity() is not None else "pending")
+            seen = self._observed("running" if self._identity() is not None else "pending")
+            return replace(seen, started_s=self._started_s())
         words = self._last_words()
         message = f"the agent of {self.record.name} is gone without an exit record"
         return self._observed(
@@ -152,6 +153,12 @@ class Replica:
         if found is None or identity is None or found.get("boot_id") != identity.get("boot_id"):
             return None
         return found
+
+    def _started_s(self) -> float:
+        """Return when the record of the process was written; 0 when it is just being removed."""
+        with contextlib.suppress(OSError):
+            return (self.folder / "replica.json").stat().st_mtime
+        return 0.0
 
     def _last_words(self) -> str:
         lines = tail(self.folder / "agent.log", LAST_WORDS * 4).decode(errors="replace").split("\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Final
 
 from quintile.core import names, runplan
@@ -97,7 +98,7 @@ def _of_pod(pod: cluster_views.PodView, *, now_s: float) -> runplan.ObservedRepl
         silent = f"node {pod.node} does not answer"
         return _seen(place, index, "lost", reason="NodeLost", message=f"pod {pod.name}: {silent}")
     if pod.running:
-        return _seen(place, index, "running")
+        return replace(_seen(place, index, "running"), started_s=pod.started_s)
     reason, message = _why_pending(pod)
     return _seen(place, index, "pending", reason=reason, message=message)
 

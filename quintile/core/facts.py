@@ -48,6 +48,7 @@ class TrialFacts:
 
     ``state`` is the state of the newest generation; ``forming`` when no agent spoke yet.
     ``commands`` are REST commands that the reconciler obeys: ``stop``, ``resume``.
+    ``joined`` are role and index of the agents that are ready for the newest generation.
     ``workers`` is how many the newest generation has (0 while it forms), ``why`` why it is not the
     one before.
     """
@@ -58,6 +59,7 @@ class TrialFacts:
     state: str = "forming"
     in_place_restarts: int = 0
     ranks: tuple[RankFact, ...] = ()
+    joined: tuple[tuple[str, int], ...] = ()
     step: int = -1
     total_steps: int = 0
     metrics: dict[str, float] = field(default_factory=dict)

@@ -12,6 +12,10 @@ HINTS = {
     "DiskFull": "make room on the disk of the worker, then resume",
     "Diverged": "lower learning_rate, or set clip_norm",
     "PeerLost": "look at the ranks that ended first",
+    "MpiFailed": "look at the lines [mpi] in the log of rank 0, and whether the workers reach each "
+    "other",
+    "AgentHung": "look at the output of the agent itself; before it joins it only loads its own "
+    "modules, reads its variables and calls the API",
     "AgentLost": "look whether the machine or its network is away",
     "Unschedulable": "lower run.resources or workers, or make room; it is tried again by itself",
     "ImagePullFailed": "look at the name of the image and at its pull secrets; it is tried again",

@@ -73,6 +73,7 @@ class ObservedReplica:
     """What an Executor sees of one replica.
 
     ``lost``: the agent is gone and left no exit record. ``reason`` is the CamelCase word.
+    ``started_s`` is since when its process lives (seconds since the epoch), 0 while it does not.
     """
 
     trial_uid: str
@@ -84,6 +85,7 @@ class ObservedReplica:
     exit_code: int | None = None
     reason: str = ""
     message: str = ""
+    started_s: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ and the agents are still shipping."""
 LIVE = ("pending", "running")
 FORMING = ("forming", "draining")
 MEMBER_WAIT_S = 60.0
+START_S = 1800.0
+"""How long a start may take where the experiment does not say it; agents know the same number."""
 
 EXIT_REASONS = {
     1: "UserError",
@@ -94,8 +96,58 @@ def judge(
         message = "all replicas of the attempt are gone and left no exit record"
         cause = experiment.LastFailure(reason="ReplicasGone", message=message)
         return Verdict("preempted", cause)
+    hung = hanging(template, known, replicas, attempt=attempt)
+    if hung is not None and now_s >= hung.due_s:
+        return Verdict("restart", _failure(hung.replica, reason="AgentHung", message=hung.words))
     waited = not spoke or now_s >= known.updated_s + MEMBER_WAIT_S
     return _missing_member(known, replicas) if waited and state in FORMING else Verdict("none")
+
+
+@dataclass(frozen=True)
+class Hanging:
+    """The agent that is waited for longest: when patience with it ends, and what is said then."""
+
+    replica: runplan.ObservedReplica
+    due_s: float
+    words: str
+
+
+def hanging(
+    template: experiment.ExperimentSpec,
+    known: facts.TrialFacts,
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    attempt: int,
+) -> Hanging | None:
+    """Return the first agent whose process lives while it is waited for; None for nobody.
+
+    Only before it joins: after that it is known by its heartbeats.
+    """
+    spoke = known.attempt == attempt
+    limit_s = _start_limit_s(template)
+    if limit_s <= 0 or (spoke and known.state != "forming"):
+        return None
+    since_s, joined = (known.updated_s, known.joined) if spoke else (0.0, ())
+    waits = [
+        (max(since_s, entry.started_s) + limit_s, entry)
+        for entry in live(replicas)
+        if entry.started_s > 0 and (entry.role, entry.index) not in joined
+    ]
+    if not waits:
+        return None
+    due_s, entry = min(waits, key=lambda wait: wait[0])
+    words = (
+        f"the agent of {entry.name} lives and has not joined for {limit_s:g} s "
+        "(telemetry.startTimeoutSeconds)"
+    )
+    return Hanging(entry, due_s, words)
+
+
+def _start_limit_s(template: experiment.ExperimentSpec) -> float:
+    given = template.telemetry.start_timeout_seconds
+    # The compute of a labeling round tells no steps, so it has no limits; its agent has.
+    unset = given is None or template.estimator.labeling_round is not None
+    return START_S if unset else float(given or 0)
 
 
 def repairable(replica: runplan.ObservedReplica) -> bool:

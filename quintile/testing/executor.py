@@ -103,12 +103,12 @@ class FakeExecutor:
             found = [item for (uid, _), item in self._replicas.items() if uid == trial_uid]
         return sorted(found, key=lambda item: (item.run.attempt, item.plan.role, item.plan.index))
 
-    def set_running(self, trial_uid: str) -> None:
+    def set_running(self, trial_uid: str, *, started_s: float = 0.0) -> None:
         """Let all pending replicas of a trial run."""
         with self._lock:
             for found in self.replicas(trial_uid):
                 if found.seen.state == "pending":
-                    found.seen = replace(found.seen, state="running")
+                    found.seen = replace(found.seen, state="running", started_s=started_s)
 
     def finish(
         self, trial_uid: str, name: str, *, exit_code: int = 0, reason: str = "Completed"

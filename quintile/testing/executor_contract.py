@@ -127,6 +127,7 @@ class Contract:
             (1, "worker", 1, "running"),
         ]
         assert seen[0].name == "digits-t0-a1-worker-0"
+        assert all(entry.started_s > 0 for entry in seen)
         assert hand.executor.trials() == {hand.site.uid: hand.site.key}
 
     def test_ensuring_again_starts_nothing(self, hand: Hand) -> None:

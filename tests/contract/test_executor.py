@@ -30,7 +30,7 @@ class FakeHand(executor_contract.Hand):
         self.executor: ports.Executor = self.fake
 
     def run(self, uid: str) -> None:
-        self.fake.set_running(uid)
+        self.fake.set_running(uid, started_s=1.0)
 
     def finish(self, uid: str, name: str) -> None:
         self.fake.finish(uid, name)

@@ -148,6 +148,30 @@ def test_restarts_end_with_the_budget(world: Any) -> None:
     assert {entry.state for entry in world.executor.observe(uid)} <= {"lost"}
 
 
+def test_agents_that_hang_before_they_join_are_started_again_and_end_in_a_condition(
+    world: Any,
+) -> None:
+    world.experiment(failure={"maxRestarts": 1}, telemetry={"startTimeoutSeconds": 300})
+    world.settle()
+    key = world.trial()
+    uid = world.uid(key)
+    for attempt in (1, 2):
+        world.executor.set_running(uid, started_s=world.clock.now())
+        world.settle()
+        assert (world.status(key)["attempt"], world.phase(key)) == (attempt, "Pending")
+        # Nobody else will wake it: no agent speaks.
+        assert world.reconciler.reconcile(key) == 300.0
+        world.clock.sleep(300.0)
+        world.settle()
+        world.executor.leave()
+        world.clock.sleep(1.0)
+        world.settle()
+    assert world.conditions(key)["Failed"] == ("True", "AgentHung")
+    message = world.status(PARENT)["message"]
+    assert "-worker-0 lives and has not joined for 300 s" in message
+    assert "Hint: look at the output of the agent itself" in message
+
+
 def test_suspend_drains_and_resume_begins_the_next_attempt(world: Any) -> None:
     key = world.started()
     uid = world.uid(key)

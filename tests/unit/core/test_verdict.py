@@ -130,6 +130,43 @@ CASES: dict[str, tuple[facts.TrialFacts, tuple[Any, ...], str, str]] = {
     "stopped by request": (known("stopped", stop_requested=True), both("exited"), "none", ""),
     "asked to leave by the cluster": (known("stopped"), both("exited"), "preempted", "Preempted"),
     "still leaving": (known("stopped"), (replica("exited"), replica(index=1)), "none", ""),
+    "an agent lives for too long without a word": (
+        SILENT,
+        both(started_s=NOW_S - verdict.START_S),
+        "restart",
+        "AgentHung",
+    ),
+    "agents live without a word, not for too long": (
+        SILENT,
+        both(started_s=NOW_S - verdict.START_S + 1),
+        "none",
+        "",
+    ),
+    "pods wait for room for ever": (SILENT, both("pending"), "none", ""),
+    "one has not joined": (
+        known("forming", updated_s=NOW_S - verdict.START_S, joined=(("worker", 0),)),
+        both(started_s=1.0),
+        "restart",
+        "AgentHung",
+    ),
+    "one has not joined since the generation forms": (
+        known("forming", updated_s=NOW_S - verdict.START_S + 1, joined=(("worker", 0),)),
+        both(started_s=1.0),
+        "none",
+        "",
+    ),
+    "all have joined": (
+        known("forming", updated_s=1.0, joined=(("worker", 0), ("worker", 1))),
+        both(started_s=1.0),
+        "none",
+        "",
+    ),
+    "one in an older attempt had not joined": (
+        known("forming", attempt=0, updated_s=1.0),
+        both(started_s=NOW_S - 1),
+        "none",
+        "",
+    ),
     "facts of an older attempt": (
         known("failed", attempt=0, failure=rank()),
         both("pending"),
@@ -187,3 +224,37 @@ def test_texts_of_any_length_fit_the_status() -> None:
 )
 def test_what_lives(state: Any, live: bool) -> None:
     assert bool(verdict.live([replica(state)])) is live
+
+
+@pytest.mark.parametrize(
+    ("given", "round_", "due_s"),
+    [
+        (None, False, 100.0 + verdict.START_S),
+        (30, False, 130.0),
+        (0, False, None),
+        (0, True, 100.0 + verdict.START_S),
+    ],
+)
+def test_how_long_an_agent_may_take_to_join(
+    given: int | None, round_: bool, due_s: float | None
+) -> None:
+    block = {"job": "j", "jobUid": "u", "number": 0, "step": "embed", "manifestKey": "k"}
+    labeling = {"labelingRound": {**block, "manifestSha256": "a" * 64}}
+    template = experiment.ExperimentSpec.model_validate(
+        {
+            "estimator": labeling if round_ else {"builtin": {}},
+            "telemetry": {} if given is None else {"startTimeoutSeconds": given},
+        }
+    )
+    found = verdict.hanging(template, SILENT, both(started_s=100.0), attempt=1)
+    assert (found.due_s if found else None) == due_s
+
+
+def test_who_hangs_is_named_with_the_limit() -> None:
+    found = known("forming", updated_s=1.0, joined=(("worker", 0),))
+    word = verdict.judge(spec(), found, both(started_s=1.0), attempt=1, now_s=5000.0)
+    assert word.failure is not None
+    assert word.failure.message == (
+        "the agent of t-a1-worker-1 lives and has not joined for 1800 s "
+        "(telemetry.startTimeoutSeconds)"
+    )

@@ -28,6 +28,7 @@ from quintile_trainer.agent import (
     horovod,
     inbox,
     launching,
+    limits,
     mpi_command,
     output,
     wire,
@@ -115,6 +116,7 @@ class Job:
         self._crew = crew
         self._doors: list[doors.Door] = []
         self._now = _State()
+        self._begun = time.monotonic()
 
     @property
     def leads(self) -> bool:
@@ -253,6 +255,7 @@ class Job:
     def settle(self, ends: Sequence[wire.RankEnd]) -> list[wire.RankEnd]:
         """Return the ends to report now, as ``mpirun`` sees them."""
         now = self._now
+        self._lose_patience()
         for end in ends:
             now.ended.add(end.rank)
             if end.rank in now.callers:
@@ -265,6 +268,19 @@ class Job:
             ready += [self._judged(end) for end in now.held]
             now.held = []
         return ready + (self._unborn() if now.over else [])
+
+    def _lose_patience(self) -> None:
+        """Take that ranks which have not begun by now never will: ``mpirun`` or a daemon hangs."""
+        now, limit_s = self._now, limits.start_timeout_s(self._env.program)
+        waited_s = time.monotonic() - self._begun
+        unborn = [slot.rank for slot in self._crew.slots if slot.rank not in now.callers]
+        if now.over or not unborn or not 0 < limit_s < waited_s:
+            return
+        said = mpi_command.complaint(list(now.launcher.said.tail)) if now.launcher else ""
+        now.over = (
+            f"mpirun has not started rank {unborn[0]} in {waited_s:.0f} s "
+            f"(telemetry.startTimeoutSeconds is {limit_s:g})" + (f": {said}" if said else "")
+        )
 
     def _explained(self, end: wire.RankEnd) -> wire.RankEnd:
         if end.rank not in self._now.given_up:
