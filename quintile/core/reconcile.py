@@ -319,7 +319,11 @@ def _wake_s(view: _View) -> float | None:
     waits = [_wait_s(view), _deadline_left_s(view)]
     if any(entry.state == "exited" for entry in view.replicas):
         waits.append(verdict.MEMBER_WAIT_S)
-    if elastic.repairs(view.template, view.of_attempt(view.before.attempt)):
+    replicas = view.of_attempt(view.before.attempt)
+    hung = verdict.hanging(view.template, view.known, replicas, attempt=view.before.attempt)
+    if hung is not None:
+        waits.append(max(0.0, hung.due_s - view.now_s))
+    if elastic.repairs(view.template, replicas):
         waits.append(elastic.REPAIR_POLL_S)
     known = [wait for wait in waits if wait is not None]
     return min(known) if known else None

@@ -158,7 +158,8 @@ def _estimator(wanted: Wanted, bundle: bundles.Bundle | None) -> dict[str, Any]:
     if isinstance(program, estimators.Functions):
         return {"functions": {"bundle": bundle.sha256, "task": program.task}, "env": env}
     script = {"bundle": bundle.sha256, "entry": bundle.entry, "args": list(program.args)}
-    return {"script": script, "env": env}
+    said = {"elastic": True} if program.elastic or bundle.elastic else {}
+    return {"script": {**script, **said}, "env": env}
 
 
 def _check_data(wanted: Wanted) -> None:
