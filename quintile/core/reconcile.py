@@ -316,17 +316,14 @@ def _wait_s(view: _View) -> float | None:
 
 
 def _wake_s(view: _View) -> float | None:
-    waits = [_wait_s(view), _deadline_left_s(view)]
-    if any(entry.state == "exited" for entry in view.replicas):
-        waits.append(verdict.MEMBER_WAIT_S)
     replicas = view.of_attempt(view.before.attempt)
-    hung = verdict.hanging(view.template, view.known, replicas, attempt=view.before.attempt)
-    if hung is not None:
-        waits.append(max(0.0, hung.due_s - view.now_s))
+    patience_s = verdict.patience_s(
+        view.template, view.known, replicas, attempt=view.before.attempt, now_s=view.now_s
+    )
+    waits = [_wait_s(view), _deadline_left_s(view), patience_s]
     if elastic.repairs(view.template, replicas):
         waits.append(elastic.REPAIR_POLL_S)
-    known = [wait for wait in waits if wait is not None]
-    return min(known) if known else None
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _running(view: _View, draft: trial_status.Draft) -> trial_status.Draft:

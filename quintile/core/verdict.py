@@ -143,6 +143,22 @@ def hanging(
     return Hanging(entry, due_s, words)
 
 
+def patience_s(
+    template: experiment.ExperimentSpec,
+    known: facts.TrialFacts,
+    replicas: Sequence[runplan.ObservedReplica],
+    *,
+    attempt: int,
+    now_s: float,
+) -> float | None:
+    """Return the seconds until time alone may change the judgement; None if it never does."""
+    waits = [MEMBER_WAIT_S for entry in replicas if entry.state == "exited"]
+    hung = hanging(template, known, replicas, attempt=attempt)
+    if hung is not None:
+        waits.append(max(0.0, hung.due_s - now_s))
+    return min(waits, default=None)
+
+
 def _start_limit_s(template: experiment.ExperimentSpec) -> float:
     given = template.telemetry.start_timeout_seconds
     # The compute of a labeling round tells no steps, so it has no limits; its agent has.

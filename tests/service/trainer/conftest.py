@@ -40,6 +40,7 @@ from quintile_trainer import progress
 PROJECT = "/api/v1/projects/default"
 PEM = tokens_ed25519.new_private_pem()
 SILENCE_S = 3.0
+PACE: Mapping[str, float] = {"join_wait_s": 5.0, "agent_silence_s": SILENCE_S}
 
 
 class NoEvents:
@@ -92,12 +93,7 @@ class Server:
                 session_key=b"s" * 32,
                 service_token="service-secret",
                 api_url=self.url,
-                settings=settings.ApiSettings(
-                    join_wait_s=5.0,
-                    agent_silence_s=SILENCE_S,
-                    allowed_hosts=(self.host,),
-                    **self.pace,
-                ),
+                settings=settings.ApiSettings(allowed_hosts=(self.host,), **{**PACE, **self.pace}),
                 admin="ada",
             )
         )

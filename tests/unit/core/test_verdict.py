@@ -8,7 +8,7 @@ import pytest
 
 from quintile.core import experiment, facts, runplan, verdict
 
-NOW_S = 1000.0
+NOW_S = 10_000.0
 
 
 def spec(**failure: int) -> experiment.ExperimentSpec:

@@ -7,6 +7,7 @@ ends the rank.
 
 from __future__ import annotations
 
+import abc
 import copy
 import math
 import random
@@ -22,7 +23,7 @@ from quintile_trainer.hvd import objects, reducing, requests, world
 __all__ = ["ElasticSampler", "ObjectState", "State", "TorchState", "run", "run_fn"]
 
 
-class State:
+class State(abc.ABC):
     """What must be equal on all ranks; subclasses say what that is.
 
     Args:
@@ -50,22 +51,22 @@ class State:
         self.save()
         self.check_host_updates()
 
-    def check_host_updates(self) -> None:
+    def check_host_updates(self) -> None:  # noqa: B027 - a hook
         """Leave when the run wants it; here it never does, ``commits`` knows in a rank."""
 
+    @abc.abstractmethod
     def save(self) -> None:
         """Remember the state."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def restore(self) -> None:
         """Go back to what was remembered."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def sync(self) -> None:
         """Take over the state of rank 0."""
-        raise NotImplementedError
 
-    def reset(self) -> None:
+    def reset(self) -> None:  # noqa: B027 - a hook
         """Prepare for another number of ranks."""
 
 
