@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, Protocol, TextIO
 
 PLAIN_EVERY_S: Final = 5.0
@@ -34,21 +34,24 @@ def choose(stream: TextIO | None = None) -> Show:
 
 
 class PlainStep:
-    """Writes a line when enough time went by."""
+    """Writes a line when enough time went by and there is something new to say."""
 
-    def __init__(self, stream: TextIO, title: str) -> None:
+    def __init__(self, stream: TextIO, title: str, clock: Callable[[], float]) -> None:
         self._stream = stream
         self._title = title
-        self._begun_s = self._told_s = time.monotonic()
-        self._words = ""
+        self._clock = clock
+        self._begun_s = self._told_s = clock()
+        self._words = self._told = ""
 
     def update(self, done: float, total: float, words: str = "") -> None:
         """Tell how far it is."""
         self._words = words or self._words
-        if time.monotonic() - self._told_s >= PLAIN_EVERY_S:
-            self._told_s = time.monotonic()
-            share = f" {done / total:.0%}" if total else ""
-            self._write(f"  ...{share} {words}".rstrip())
+        share = f" {done / total:.0%}" if total else ""
+        line = f"  ...{share} {words}".rstrip()
+        now_s = self._clock()
+        if line != self._told and now_s - self._told_s >= PLAIN_EVERY_S:
+            self._told, self._told_s = line, now_s
+            self._write(line)
 
     def begin(self) -> None:
         """Write the title."""
@@ -56,7 +59,7 @@ class PlainStep:
 
     def end(self) -> None:
         """Write what it took."""
-        seconds = time.monotonic() - self._begun_s
+        seconds = self._clock() - self._begun_s
         self._write(f"  done in {seconds:.1f} s{': ' if self._words else ''}{self._words}")
 
     def _write(self, line: str) -> None:
@@ -67,13 +70,14 @@ class PlainStep:
 class PlainShow:
     """Plain lines."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
+        self._clock = clock
 
     @contextlib.contextmanager
     def step(self, title: str) -> Iterator[Step]:
         """Begin a step."""
-        current = PlainStep(self._stream, title)
+        current = PlainStep(self._stream, title, self._clock)
         current.begin()
         yield current
         current.end()
