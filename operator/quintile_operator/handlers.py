@@ -94,6 +94,20 @@ class KopfSource:
         kopf.on.event(meta.GROUP, version, kind.plural, registry=registry, id=kind.plural)(mark)
 
 
+class _NothingKept(kopf.DiffBaseStorage):
+    """Compares no resource with what it was: kopf copies it whole for that, at each event."""
+
+    def build(self, **_of_kopf: Any) -> Any:
+        """Return what to compare: nothing. ``on.event`` hears of every event all the same."""
+        return {}
+
+    def fetch(self, **_of_kopf: Any) -> None:
+        """Return what was handled before: nothing is known."""
+
+    def store(self, **_of_kopf: Any) -> None:
+        """Keep nothing: only handlers of changes, of which there are none, would have it kept."""
+
+
 def settings() -> kopf.OperatorSettings:
     """Return how kopf behaves: it watches, and nothing else."""
     chosen = kopf.OperatorSettings()
@@ -109,6 +123,7 @@ def settings() -> kopf.OperatorSettings:
     chosen.networking.request_timeout = REQUEST_S
     chosen.networking.error_backoffs = BACKOFFS_S
     chosen.networking.enforce_retry_after = True
+    chosen.persistence.diffbase_storage = _NothingKept()
     return chosen
 
 
