@@ -64,7 +64,7 @@ class ProcessExecutor:
             self._env["QUINTILE_CACHE_DIR"] = str(cache_dir)
         self._lock = threading.RLock()
         self._replicas: dict[Place, replica_folder.Replica] = {}
-        self._live: dict[process_table.ProcessId, Place] = {}
+        self._live: dict[process_table.ProcessId, replica_folder.Replica] = {}
         self._ending: dict[Place, float] = {}
         self._revivals = revivals.Revivals()
         self._children: dict[process_table.ProcessId, subprocess.Popen[bytes]] = {}
@@ -163,9 +163,10 @@ class ProcessExecutor:
         if child is not None:
             child.wait()
         with self._lock:
-            replica = self._replicas.get(self._live.pop(process, ("", "")))
-        if replica is None:
-            return
+            replica = self._live.pop(process, None)
+            # Chores may have forgotten it before this, and another may live in its place.
+            if replica is None or self._replicas.get(_place(replica)) is not replica:
+                return
         process_table.kill(replica.left_behind())
         seen = replica.observe()
         if seen.exit_code == 0 and seen.reason == "Completed":
@@ -177,9 +178,7 @@ class ProcessExecutor:
         """Kill what was patient for long enough, forget what is dead; called by the watch."""
         with self._lock:
             ending = [(self._replicas[place], kill_s) for place, kill_s in self._ending.items()]
-            live = [
-                self._replicas[place] for place in self._live.values() if place in self._replicas
-            ]
+            live = list(self._live.values())
         for replica in live:
             _cap(replica.folder / "agent.log")
         left = [replica for replica, kill_s in ending if not self._try_to_forget(replica, kill_s)]
@@ -301,7 +300,7 @@ class ProcessExecutor:
         with self._lock:
             self._replicas[_place(replica)] = replica
             if agent is not None:
-                self._live[agent] = _place(replica)
+                self._live[agent] = replica
         if agent is not None:
             self._watch.add(agent)
 

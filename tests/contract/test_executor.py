@@ -378,6 +378,23 @@ def test_suspending_ends_what_does_not_want_to_go(real: ProcessHand) -> None:
     waiting.until(lambda: gone(child))
 
 
+def test_who_lives_in_the_place_of_a_forgotten_agent_is_not_killed_with_it(
+    real: ProcessHand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chores may forget a dead agent before its end is told, and the next one begin at once."""
+    told: list[process_table.ProcessId] = []
+    monkeypatch.setattr(real.processes, "ended", told.append)
+    real.executor.ensure(plan(workers=1))
+    real.run(UID)
+    real.executor.delete(UID)
+    waiting.until(lambda: not real.executor.observe(UID) and not real.processes.trials())
+    real.executor.ensure(plan(workers=1, words="silent"))
+    monkeypatch.undo()
+    for process in told:
+        real.processes.ended(process)
+    assert states(real.executor) == ["pending"]
+
+
 def test_agents_survive_a_killed_server(tmp_path: pathlib.Path) -> None:
     """The server is a process of its own here, and gets SIGKILL."""
     script = """
