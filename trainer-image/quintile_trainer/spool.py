@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any
 
 SEGMENT_BYTES = 1024 * 1024
+BATCH_BYTES = 1024 * 1024
+"""A batch takes no further record once it has so many: whoever stores it holds it in memory."""
 RESERVE_BYTES = 64 * 1024 * 1024
 """Room on the disk that streams which may lose records leave to those which may not."""
 CURSOR = "cursor.json"
@@ -97,14 +99,18 @@ class Reader:
         self._folder = folder
         self._segment, self._offset, self.next_seq = self._load()
         self._ends: list[tuple[int, int]] = []
+        self._left = 0
 
     def batch(self, limit: int) -> list[dict[str, Any]]:
-        """Return up to ``limit`` complete records that are not acknowledged yet, in order."""
+        """Return the next complete records that are not acknowledged, in order.
+
+        Up to ``limit``, and up to the one with which they have ``BATCH_BYTES``.
+        """
         records: list[dict[str, Any]] = []
-        self._ends = []
+        self._ends, self._left = [], BATCH_BYTES
         numbers = [number for path in segments(self._folder) if (number := number_of(path)) >= 0]
         for number in numbers:
-            if number < self._segment or len(records) >= limit:
+            if number < self._segment or len(records) >= limit or self._left <= 0:
                 continue
             start = self._offset if number == self._segment else 0
             self._read(number, start, records, limit)
@@ -143,9 +149,11 @@ class Reader:
                 file.seek(start)
                 place = start
                 for line in file:
-                    if not line.endswith(b"\n") or len(records) >= limit:
+                    is_full = len(records) >= limit or self._left <= 0
+                    if is_full or not line.endswith(b"\n"):
                         return
                     place += len(line)
+                    self._left -= len(line)
                     if (record := _parsed(line)) is not None:
                         records.append(record)
                         self._ends.append((number, place))

@@ -9,7 +9,8 @@ reader that comes back with Last-Event-ID gets no gap and no repeat.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Sequence
 from typing import Final
 
 import sqlalchemy as sa
@@ -22,6 +23,8 @@ from quintile_api.runs import streams, tables
 
 STREAM: Final = "logs"
 PAGE_CHUNKS: Final = 20
+PAGE_SIZE: Final = 1024 * 1024
+"""Characters after which a page takes no further chunk: lines may be long."""
 QUOTA: Final = 256 * 1024 * 1024
 """Characters of log of one trial."""
 CHECK_EVERY: Final = 16
@@ -89,7 +92,7 @@ class LogStore:
     def read(self, uid: str, *, after: Place, rank: int | None) -> list[LogView]:
         """Return the next lines after a place, some chunks at most."""
         with self._database.read() as session:
-            return list(_after(session, uid, after=after, rank=rank))
+            return _after(session, uid, after=after, rank=rank)
 
     def tail(self, uid: str, *, lines: int, rank: int | None) -> list[LogView]:
         """Return the last ``lines`` lines in order."""
@@ -134,30 +137,32 @@ def place_of(text: str) -> Place:
 def _trim(session: orm.Session, uid: str, quota: int) -> None:
     """Replace the oldest chunks of a trial beyond its quota by one line that counts them."""
     row = tables.LogChunk
-    stored = session.scalar(sa.select(sa.func.sum(row.size)).where(row.trial_uid == uid)) or 0
+    mine = row.trial_uid == uid
+    # Only sizes are read here: the lines of a full log would fill the memory.
+    sizes = session.execute(sa.select(row.id, row.size).where(mine).order_by(row.id)).all()
+    stored = sum(size for _, size in sizes)
     if stored <= quota:
         return
-    surplus, lines, last = stored - int(quota * SLACK), 0, None
-    for chunk in session.scalars(_chunks(uid, None).order_by(row.id)):
-        if surplus <= 0:
-            break
-        if last is not None:
-            session.delete(last)
-        lines += chunk.dropped or len(chunk.lines)
-        surplus -= chunk.size
-        last = chunk
-    if last is None:
-        return
+    surplus = stored - int(quota * SLACK)
+    held = itertools.accumulate(size for _, size in sizes)
+    newest = next(key for (key, _), sofar in zip(sizes, held, strict=True) if sofar >= surplus)
+    told = sa.case((row.dropped > 0, row.dropped), else_=sa.func.json_array_length(row.lines))
+    lines = session.scalar(sa.select(sa.func.sum(told)).where(mine, row.id <= newest))
+    session.execute(sa.delete(row).where(mine, row.id < newest))
+    last = session.get_one(row, newest)
     seq, time_s, _, _ = last.lines[-1]
     words = f"[quintile] {lines} lines dropped: the log of this run is full"
-    last.lines, last.size, last.dropped = [[seq, time_s, "agent", words]], 0, lines
+    last.lines, last.size, last.dropped = [[seq, time_s, "agent", words]], 0, lines or 0
 
 
-def _after(session: orm.Session, uid: str, *, after: Place, rank: int | None) -> Iterator[LogView]:
-    query = _chunks(uid, rank).where(tables.LogChunk.id >= after[0])
-    for chunk in session.scalars(query.order_by(tables.LogChunk.id).limit(PAGE_CHUNKS)):
-        skipped = after[1] if chunk.id == after[0] else 0
-        yield from _views(chunk)[skipped:]
+def _after(session: orm.Session, uid: str, *, after: Place, rank: int | None) -> list[LogView]:
+    row, (begun, offset) = tables.LogChunk, after
+    query = _chunks(uid, rank)
+    has_more = sa.func.json_array_length(row.lines) > offset
+    for chunk in session.scalars(query.where(row.id == begun, has_more)):
+        return _views(chunk)[offset:]
+    page = _page(session, query.where(row.id > begun).order_by(row.id))
+    return [view for chunk in page for view in _views(chunk)]
 
 
 def _before(
@@ -166,7 +171,16 @@ def _before(
     query = _chunks(uid, rank)
     if before is not None:
         query = query.where(tables.LogChunk.id < before)
-    return session.scalars(query.order_by(tables.LogChunk.id.desc()).limit(PAGE_CHUNKS)).all()
+    return _page(session, query.order_by(tables.LogChunk.id.desc()))
+
+
+def _page(session: orm.Session, query: sa.Select[tables.LogChunk]) -> Sequence[tables.LogChunk]:
+    """Return the first chunks of a query: at least one, and no more than memory is meant for."""
+    row = tables.LogChunk
+    sizes = session.execute(query.with_only_columns(row.id, row.size).limit(PAGE_CHUNKS)).all()
+    before = itertools.accumulate((size for _, size in sizes), initial=0)
+    wanted = [key for (key, _), held in zip(sizes, before, strict=False) if held < PAGE_SIZE]
+    return session.scalars(query.where(row.id.in_(wanted))).all()
 
 
 def _chunks(uid: str, rank: int | None) -> sa.Select[tables.LogChunk]:

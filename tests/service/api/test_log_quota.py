@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+import sqlalchemy as sa
+
 from quintile.core import messages
-from quintile_api.runs import logs
+from quintile_api.runs import logs, tables
 
 QUOTA = 20_000
 LINE = "x" * 90
@@ -55,6 +58,40 @@ def test_a_reader_goes_on_after_what_was_dropped(world: Any) -> None:
     assert [view.seq for view in next_lines[1:]] == list(
         range(next_lines[0].seq + 1, next_lines[-1].seq + 1)
     )
+
+
+def test_pages_of_long_lines_hold_few_of_them_and_none_is_missed(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "PAGE_SIZE", 900)
+    store = logs.LogStore(world.ctx.database)
+    for first in range(0, 100, 10):
+        store.store("uid", batch(first, 10))
+    place, found, pages = logs.START, [], 0
+    while views := store.read("uid", after=place, rank=None):
+        assert len(views) == 10
+        found += [view.seq for view in views]
+        place, pages = logs.place_of(views[-1].id), pages + 1
+    assert (found, pages) == (list(range(100)), 10)
+    assert [view.seq for view in store.tail("uid", lines=35, rank=None)] == list(range(65, 100))
+
+
+def test_trimming_reads_no_lines_but_those_it_replaces(world: Any) -> None:
+    """A full log of long lines would otherwise be held in memory, several times over."""
+    store = logs.LogStore(world.ctx.database, quota=QUOTA)
+    loaded: list[Any] = []
+
+    def note(chunk: Any, _context: Any) -> None:
+        loaded.append(chunk)
+
+    sa.event.listen(tables.LogChunk, "load", note)
+    try:
+        for first in range(0, 5000, 10):
+            store.store("uid", batch(first, 10))
+    finally:
+        sa.event.remove(tables.LogChunk, "load", note)
+    trims = 500 // logs.CHECK_EVERY
+    assert 0 < len(loaded) <= trims
 
 
 def test_every_run_has_a_quota_of_its_own(world: Any) -> None:

@@ -37,6 +37,18 @@ def test_records_come_back_in_order_over_segments(tmp_path: Path) -> None:
     assert numbers(reader.batch(7)) == list(range(7))
 
 
+def test_a_batch_of_long_records_ends_at_its_size(tmp_path: Path) -> None:
+    third = spool.BATCH_BYTES // 3
+    filled(tmp_path, 7, size=third, segment_bytes=spool.SEGMENT_BYTES)
+    reader = spool.Reader(tmp_path)
+    found = []
+    while batch := reader.batch(100):
+        assert len(batch) <= 3
+        found += numbers(batch)
+        reader.ack(len(batch))
+    assert found == list(range(7))
+
+
 def test_acknowledged_records_are_gone_and_numbers_go_on(tmp_path: Path) -> None:
     writer = filled(tmp_path, 20)
     reader = spool.Reader(tmp_path)
