@@ -5,6 +5,7 @@
 #
 #   horovod.sh PYTHON CACHE    prints the wheel's path; installs it into PYTHON's environment
 set -euo pipefail
+unset PYTHONSAFEPATH # Horovod's setup.py imports from its own folder.
 
 python=$1
 cache=$2
