@@ -20,8 +20,8 @@ from quintile.core import messages
 from quintile_api.coordinator import state, transitions
 from quintile_api.runs import tables
 
-WITNESS_WAIT_S: Final = 6.0
-SURVIVORS_WAIT_S: Final = 4.0
+WITNESS_WAIT_S: Final = 10.0
+SURVIVORS_WAIT_S: Final = 6.0
 FINISHED_FACTOR: Final = 3
 """After its last step a rank still evaluates and saves; that may take so many times as long."""
 REASON: Final = "Stalled"

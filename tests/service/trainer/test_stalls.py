@@ -25,7 +25,8 @@ STEPS = """
             time.sleep(60)
 
     step = max(run.restored_step(), 0)
-    while step < total:
+    enough = mark.with_name("enough")
+    while step < total and not enough.exists():
         time.sleep(0.02)
         step += 1
         if wedged == str(run.rank) and step == 5 and not mark.exists():
@@ -33,6 +34,7 @@ STEPS = """
         run.progress(step, total)
 """
 LIMIT = {"summaryEverySteps": 1, "progressTimeoutSeconds": 1}
+SLOW_LIMIT = {"summaryEverySteps": 1, "progressTimeoutSeconds": 4}
 
 HANGS = {"stopped": "os.kill(os.getpid(), signal.SIGSTOP)", "asleep": "time.sleep(3600)"}
 
@@ -42,9 +44,9 @@ def said(run: Any) -> str:
 
 
 def test_a_stopped_rank_is_named_and_the_run_goes_on(bench: Any) -> None:
-    run = bench.script(STEPS, args=("150", "none"), workers=2, telemetry=LIMIT)
+    run = bench.script(STEPS, args=("100000", "none"), workers=2, telemetry=LIMIT)
     first, second = run.start()
-    run.until_step(5)
+    agents.until(lambda: [rank.step > 5 for rank in run.facts.ranks] == [True] * 2, what="steps")
     before = (first.process.pid, second.process.pid)
     os.kill(second.ranks()[1], signal.SIGSTOP)
     run.until(what="generation 2 runs", generation=2, state="running")
@@ -54,6 +56,7 @@ def test_a_stopped_rank_is_named_and_the_run_goes_on(bench: Any) -> None:
     assert "rank 1 (worker-1) is late, after step " in facts.failure.first_error
     assert "its process is stopped (state T)" in facts.failure.first_error
     assert (first.process.pid, second.process.pid) == before
+    (run.folder / "enough").touch()
     assert (first.wait(), second.wait()) == (0, 0)
     assert (run.facts.state, run.facts.generation) == ("succeeded", 2)
     text = said(run)
@@ -163,11 +166,11 @@ def test_who_never_tells_steps_is_never_killed_for_it(bench: Any) -> None:
 
 
 def test_an_api_that_was_away_mistakes_nothing_for_a_stall(bench: Any) -> None:
-    run = bench.script(STEPS, args=("200", "none"), workers=2, telemetry=LIMIT)
+    run = bench.script(STEPS, args=("400", "none"), workers=2, telemetry=SLOW_LIMIT)
     started = run.start()
     run.until_step(5)
     bench.server.stop()
-    run.until_step(140)
+    run.until_step(300)
     bench.server.start()
     assert [agent.wait() for agent in started] == [0, 0]
     assert (run.facts.state, run.facts.generation) == ("succeeded", 1)

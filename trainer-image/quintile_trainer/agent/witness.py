@@ -19,7 +19,7 @@ from pathlib import Path
 from quintile_trainer import layout, progress
 from quintile_trainer.agent import processes, stacks, wire
 
-ANSWER_S = 2.0
+ANSWER_S = 4.0
 SETTLED_S = 0.1
 """A stack is complete when nothing came after it for so long."""
 POLL_S = 0.02
