@@ -155,10 +155,10 @@ def test_agents_that_hang_before_they_join_are_started_again_and_end_in_a_condit
     world.settle()
     key = world.trial()
     uid = world.uid(key)
-    for attempt in (1, 2):
+    for attempt, phase in ((1, "Pending"), (2, "Restarting")):
         world.executor.set_running(uid, started_s=world.clock.now())
         world.settle()
-        assert (world.status(key)["attempt"], world.phase(key)) == (attempt, "Pending")
+        assert (world.status(key)["attempt"], world.phase(key)) == (attempt, phase)
         # Nobody else will wake it: no agent speaks.
         assert world.reconciler.reconcile(key) == 300.0
         world.clock.sleep(300.0)

@@ -39,7 +39,8 @@ from quintile_trainer import progress
 
 PROJECT = "/api/v1/projects/default"
 PEM = tokens_ed25519.new_private_pem()
-SILENCE_S = 3.0
+SILENCE_S = 10.0
+"""Longer than the disk of a small machine stands still now and then."""
 PACE: Mapping[str, float] = {"join_wait_s": 5.0, "agent_silence_s": SILENCE_S}
 
 
@@ -125,7 +126,8 @@ class Server:
         """A client with all rights."""
         database = self.app.state.context.database
         token = sign_in.issue_api_token(database, self.clock, user="ada", name=str(time.time_ns()))
-        return httpx.Client(base_url=self.url, headers={"Authorization": f"Bearer {token}"})
+        headers = {"Authorization": f"Bearer {token}"}
+        return httpx.Client(base_url=self.url, headers=headers, timeout=60.0)
 
     def facts(self, uid: str) -> facts.TrialFacts:
         """What the reconciler is told of a trial."""

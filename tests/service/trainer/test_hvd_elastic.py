@@ -92,6 +92,7 @@ def ends(run: Any) -> None:
 
 
 @pytest.mark.parametrize("controller", [pytest.param("gloo"), pytest.param("mpi", marks=MPI)])
+@pytest.mark.parametrize("server", [SPEED], indirect=True)
 @REAL
 def test_after_a_kill_it_goes_on_from_the_newest_checkpoint(bench: Any, controller: str) -> None:
     spec = {"mode": "horovod", "workers": {"replicas": 2}, "horovod": {"controller": controller}}

@@ -198,6 +198,12 @@ def test_a_state_that_does_not_say_what_it_holds_is_left_alone_and_that_is_said(
         def save(self) -> None:
             self.saved += 1
 
+        def restore(self) -> None:
+            """Nothing is remembered."""
+
+        def sync(self) -> None:
+            """All ranks are equal."""
+
     state = Mine(lambda value: value, lambda: 0)
     bench.start(state)
     state.commit()
