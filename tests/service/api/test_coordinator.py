@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from quintile_api import tables
-from quintile_api.coordinator import liveness
+from quintile_api.coordinator import liveness, stalls
 
 
 def form(trial: Any, **of: Any) -> tuple[Any, Any]:
@@ -241,7 +241,7 @@ def test_a_silent_agent_is_found_and_the_others_go_on_without_a_new_attempt(
 ) -> None:
     judged = judge(world)
     first, second = form(trial)
-    tick_for(world, judged, 25, alive=first)
+    tick_for(world, judged, 21 + round(stalls.SURVIVORS_WAIT_S), alive=first)
     assert first.beat().status_code == 409
     facts = world.facts.trial(trial.uid)
     assert (facts.generation, facts.state, facts.attempt) == (2, "forming", 1)

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from quintile_api.coordinator import stalls
+
 WINDOW_S, COOLDOWN_S, SILENCE_S = 5.0, 30.0, 15.0
 
 
@@ -67,7 +69,7 @@ def test_the_survivors_of_a_loss_go_on_when_no_replacement_came(trial: Any) -> N
     later(trial, SILENCE_S + 1, zero, two)
     coordinator = trial.world.ctx.coordinator
     coordinator.lose(trial.uid, silent_since_s=trial.world.clock.now() - SILENCE_S)
-    later(trial, 5.0, zero, two)
+    later(trial, stalls.SURVIVORS_WAIT_S + 1, zero, two)
     coordinator.lose(trial.uid, silent_since_s=trial.world.clock.now() - SILENCE_S)
     assert facts(trial).state == "forming"
     join(zero)
