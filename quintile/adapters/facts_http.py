@@ -7,13 +7,13 @@ request per half and half minute. The service token opens the routes.
 
 from __future__ import annotations
 
+import json
 import threading
-from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 from urllib import parse
 
-import httpx
 import pydantic
+import urllib3
 
 from quintile import logs
 from quintile.adapters import facts_joined, signals
@@ -30,6 +30,8 @@ POLL_S: Final = 15.0
 TIMEOUT_S: Final = 30.0
 CONNECT_S: Final = 5.0
 PAUSE_S: Final = 1.0
+CONNECTIONS: Final = 8
+"""Kept to one service: a look per worker of the operator at most, and the tail."""
 _LOG: Final = logs.get(__name__)
 
 MessageT = TypeVar("MessageT", bound=meta.Message)
@@ -42,23 +44,12 @@ class HttpFacts:
         api_url: Base URL of the API.
         labeling_url: Base URL of the labeling service.
         service_token: Secret that opens the internal routes.
-        transports: Replaces the network by base URL, for tests.
     """
 
-    def __init__(
-        self,
-        api_url: str,
-        labeling_url: str,
-        service_token: str,
-        *,
-        transports: Mapping[str, httpx.BaseTransport] | None = None,
-    ) -> None:
-        given = transports or {}
+    def __init__(self, api_url: str, labeling_url: str, service_token: str) -> None:
         bell = signals.Signal()
-        self._trials = HttpTrialFacts(_Caller(api_url, service_token, given.get(api_url)), bell)
-        self._jobs = HttpJobFacts(
-            _Caller(labeling_url, service_token, given.get(labeling_url)), bell
-        )
+        self._trials = HttpTrialFacts(_Caller(api_url, service_token), bell)
+        self._jobs = HttpJobFacts(_Caller(labeling_url, service_token), bell)
         self._joined = facts_joined.JoinedFacts(self._trials, self._jobs, bell=bell, poll_s=POLL_S)
 
     def changed(self, since: str, *, wait_s: float) -> facts.Changes:
@@ -189,8 +180,7 @@ class _Tail:
         while (cursor := self._next()) is not None:
             try:
                 changes = self._fetch(cursor, LONG_S)
-            except (errors.QuintileError, RuntimeError) as error:
-                # A closed client raises RuntimeError: then the loop ends just as well.
+            except errors.QuintileError as error:
                 if not away and not self._closed.is_set():
                     _LOG.warning("facts are away", route=self._name, error=str(error))
                 away = True
@@ -213,22 +203,20 @@ class _Tail:
 
 
 class _Caller:
-    """Requests to one service. Thread-safe."""
+    """Requests to one service. Thread-safe.
 
-    def __init__(
-        self, base_url: str, token: str, transport: httpx.BaseTransport | None = None
-    ) -> None:
-        self._base_url = base_url
-        self._client = httpx.Client(
-            base_url=base_url,
-            headers={"authorization": f"Bearer {token}"},
-            transport=transport or httpx.HTTPTransport(retries=1),
-            trust_env=False,
-        )
+    urllib3 and not httpx: 1.0 against 1.6 ms of processor time for the same small request, and a
+    look of the operator costs one.
+    """
+
+    def __init__(self, base_url: str, token: str) -> None:
+        self._base_url = base_url.rstrip("/")
+        self._headers = {"Authorization": f"Bearer {token}"}
+        self._http = urllib3.PoolManager(maxsize=CONNECTIONS, retries=False)
 
     def close(self) -> None:
-        """Close the connections."""
-        self._client.close()
+        """Close the connections that are free."""
+        self._http.clear()
 
     def call(
         self,
@@ -245,25 +233,40 @@ class _Caller:
             Unavailable: The service is away or answers nonsense.
             QuintileError: What its problem document says.
         """
-        timeout = httpx.Timeout(patience_s, connect=CONNECT_S)
         try:
             try:
-                found = self._client.request(method, path, json=body, timeout=timeout)
-            except httpx.RemoteProtocolError:
+                found = self._send(method, path, body, patience_s)
+            except urllib3.exceptions.ProtocolError:
                 # The service closed a kept connection just now; all our calls may be repeated.
-                found = self._client.request(method, path, json=body, timeout=timeout)
-        except httpx.HTTPError as error:
+                found = self._send(method, path, body, patience_s)
+        except urllib3.exceptions.HTTPError as error:
             raise errors.Unavailable(
-                f"{self._base_url} does not answer: {error or type(error).__name__}.",
+                f"{self._base_url} does not answer: {error}.",
                 hint="Check that the service runs and that its address is right.",
             ) from error
-        if not found.is_success:
-            raise problems.to_error(found.status_code, found.content, found.headers)
+        if not 200 <= found.status < 300:
+            raise problems.to_error(found.status, found.data, found.headers)
         try:
-            return answer.model_validate_json(found.content)
+            return answer.model_validate_json(found.data)
         except pydantic.ValidationError as error:
             raise errors.Unavailable(
                 f"{self._base_url} gave an answer to {method} {path.partition('?')[0]} that this "
                 "release does not understand.",
                 hint="Run the same release everywhere.",
             ) from error
+
+    def _send(
+        self, method: str, path: str, body: Any, patience_s: float
+    ) -> urllib3.BaseHTTPResponse:
+        headers, data = self._headers, None
+        if body is not None:
+            headers = {**headers, "Content-Type": "application/json"}
+            data = json.dumps(body).encode()
+        return self._http.request(
+            method,
+            f"{self._base_url}{path}",
+            body=data,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=patience_s),
+            redirect=False,
+        )
