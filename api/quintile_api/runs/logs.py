@@ -138,21 +138,21 @@ def _trim(session: orm.Session, uid: str, quota: int) -> None:
     """Replace the oldest chunks of a trial beyond its quota by one line that counts them."""
     row = tables.LogChunk
     mine = row.trial_uid == uid
-    # Only sizes are read here: the lines of a full log would fill the memory.
-    sizes = session.execute(sa.select(row.id, row.size).where(mine).order_by(row.id)).all()
-    stored = sum(size for _, size in sizes)
+    stored = session.scalar(sa.select(sa.func.sum(row.size)).where(mine)) or 0
     if stored <= quota:
         return
+    # Only sizes are read here: the lines of a full log would fill the memory.
+    sizes = session.execute(sa.select(row.id, row.size).where(mine).order_by(row.id)).all()
     surplus = stored - int(quota * SLACK)
     held = itertools.accumulate(size for _, size in sizes)
     newest = next(key for (key, _), sofar in zip(sizes, held, strict=True) if sofar >= surplus)
     told = sa.case((row.dropped > 0, row.dropped), else_=sa.func.json_array_length(row.lines))
-    lines = session.scalar(sa.select(sa.func.sum(told)).where(mine, row.id <= newest))
+    lines = session.scalar(sa.select(sa.func.sum(told)).where(mine, row.id <= newest)) or 0
     session.execute(sa.delete(row).where(mine, row.id < newest))
     last = session.get_one(row, newest)
     seq, time_s, _, _ = last.lines[-1]
     words = f"[quintile] {lines} lines dropped: the log of this run is full"
-    last.lines, last.size, last.dropped = [[seq, time_s, "agent", words]], 0, lines or 0
+    last.lines, last.size, last.dropped = [[seq, time_s, "agent", words]], 0, lines
 
 
 def _after(session: orm.Session, uid: str, *, after: Place, rank: int | None) -> list[LogView]:
